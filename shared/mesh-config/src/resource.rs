@@ -1,0 +1,13 @@
+//! Resources as written: one file per resource, every field, protobuf JSON names.
+
+mod common;
+pub mod destination_rule;
+pub mod gateway;
+pub mod mesh;
+pub mod normal;
+pub mod platform;
+pub mod service_entry;
+pub mod sidecar;
+pub mod virtual_service;
+
+pub use common::{Double, Duration, Percent, StringMatch, UInt32Value, WorkloadSelector};
