@@ -1,0 +1,18 @@
+//! What the mesh is, resolved from configuration objects, and what one proxy may see of it.
+//!
+//! [`Mesh::apply`] takes a change set and gives the next mesh and a [`Delta`]; [`Mesh::view`] scopes it to a class of proxies. The crate must
+//! never know what an Envoy message looks like, nor who asks.
+//!
+//! Start reading at [`Mesh`], then [`View`].
+
+mod delta;
+mod mesh;
+mod proxy;
+mod resolved;
+mod view;
+
+pub use delta::{Change, Delta};
+pub use mesh::Mesh;
+pub use proxy::{Interception, Node, Proxy, ProxyError, ProxyKind};
+pub use resolved::{DestinationRule, Endpoints, Gateway, Service, Sidecar, VirtualService};
+pub use view::{EgressListener, GatewayServer, IngressListener, MergedServer, ServiceTarget, View, ViewKey};

@@ -1,0 +1,118 @@
+//! Objects with every name resolved: what the mesh and the views hold.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use mesh_config::resource::normal::{MeshEndpoints, MeshService};
+use mesh_config::resource::{destination_rule as dr, gateway as gw, sidecar as sc, virtual_service as vs};
+use mesh_types::{Hostname, Key, Selector, Version};
+
+/// Objects that are compared and hashed by their content version: cheap cache keys.
+macro_rules! by_version {
+    ($($name:ident),*) => {$(
+        impl PartialEq for $name {
+            fn eq(&self, other: &$name) -> bool {
+                self.version == other.version && self.key == other.key
+            }
+        }
+        impl Eq for $name {}
+        impl Hash for $name {
+            fn hash<H: Hasher>(&self, state: &mut H) {
+                self.version.hash(state);
+            }
+        }
+    )*};
+}
+
+by_version!(Service, Endpoints, VirtualService, DestinationRule, Gateway, Sidecar);
+
+/// A service of the mesh.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// Identity: its namespace, and its host as name.
+    pub key: Key,
+    /// Content version.
+    pub version: Version,
+    /// Creation time in microseconds since 1970; older services win conflicts.
+    pub created_us: i64,
+    /// Everything else. Deref'd for convenience.
+    pub spec: Arc<MeshService>,
+}
+
+impl std::ops::Deref for Service {
+    type Target = MeshService;
+    fn deref(&self) -> &MeshService {
+        &self.spec
+    }
+}
+
+/// The endpoints of one service.
+#[derive(Debug, Clone)]
+pub struct Endpoints {
+    /// Identity: the service's namespace, and its host as name.
+    pub key: Key,
+    /// Content version.
+    pub version: Version,
+    /// The endpoints.
+    pub spec: Arc<MeshEndpoints>,
+}
+
+/// A VirtualService with short names resolved, delegates merged in, and gateways in `namespace/name` form (or `mesh`).
+#[derive(Debug, Clone)]
+pub struct VirtualService {
+    /// Identity.
+    pub key: Key,
+    /// Content version, delegates included.
+    pub version: Version,
+    /// Creation time in microseconds since 1970.
+    pub created_us: i64,
+    /// Hosts, resolved, lower case.
+    pub hosts: Vec<Hostname>,
+    /// The rules. `hosts`, every destination and mirror host, `gateways` and `match.gateways` are resolved; `http[].delegate` is gone.
+    pub spec: Arc<vs::VirtualService>,
+}
+
+/// A DestinationRule, merged with others of the same pool and host, its host resolved.
+#[derive(Debug, Clone)]
+pub struct DestinationRule {
+    /// Identity of the first rule merged.
+    pub key: Key,
+    /// Content version of all of them.
+    pub version: Version,
+    /// Host, resolved.
+    pub host: Hostname,
+    /// Every rule merged, oldest first.
+    pub sources: Vec<Key>,
+    /// The merged rule.
+    pub spec: Arc<dr::DestinationRule>,
+}
+
+/// A Gateway.
+#[derive(Debug, Clone)]
+pub struct Gateway {
+    /// Identity.
+    pub key: Key,
+    /// Content version.
+    pub version: Version,
+    /// Creation time in microseconds since 1970.
+    pub created_us: i64,
+    /// Which routers open its ports.
+    pub selector: Selector,
+    /// The servers.
+    pub spec: Arc<gw::Gateway>,
+}
+
+/// A Sidecar.
+#[derive(Debug, Clone)]
+pub struct Sidecar {
+    /// Identity.
+    pub key: Key,
+    /// Content version.
+    pub version: Version,
+    /// Creation time in microseconds since 1970.
+    pub created_us: i64,
+    /// Which workloads it is for; empty means the whole namespace.
+    pub selector: Selector,
+    /// What it says.
+    pub spec: Arc<sc::Sidecar>,
+}
