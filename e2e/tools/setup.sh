@@ -2,7 +2,8 @@
 # Installs what a bare Debian or Ubuntu needs beyond a Rust toolchain, and says what it did, one line per thing.
 #
 #   e2e/tools/setup.sh            Envoy and nats-server into .cache/ (nothing outside this folder, no root)
-#   e2e/tools/setup.sh --tests    and, from Debian, PostgreSQL, iptables, iproute2 and curl, which only tests use
+#   e2e/tools/setup.sh --tests    and what only tests use: PostgreSQL, iptables, iproute2 and curl from Debian,
+#                                 cargo-deny from crates.io into .cache/
 #
 # Safe to repeat: it looks at what is there, so a second run changes nothing, needs no network and takes a blink.
 # The programs are found afterwards at .cache/bin/envoy and .cache/bin/nats-server, whatever their versions.
@@ -14,12 +15,13 @@ cache=.cache
 venv=$cache/venv
 bin=$cache/bin
 stamp=$venv/.installed-from
+deny_version=0.20.2
 
 say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$@" >&2; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
-usage() { sed -n '2,8s/^# \{0,1\}//p' "$tools/setup.sh"; }
+usage() { sed -n '2,9s/^# \{0,1\}//p' "$tools/setup.sh"; }
 
 with_tests=false
 for arg in "$@"; do
@@ -119,6 +121,22 @@ install_programs() {
     say "installed ${nats_version/: v/ } as $bin/nats-server"
 }
 
+# Built without optimisation: a minute on two cores instead of four, and it still checks everything in two seconds.
+install_cargo_deny() {
+    $with_tests || return 0
+    [ -x "$bin/cargo-deny" ] && [ "$(cat "$cache/cargo-deny.version" 2>/dev/null)" = "$deny_version" ] && return 0
+    say "building cargo-deny $deny_version (about a minute)"
+    if CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR="$cache/build" \
+        cargo install --quiet --debug --locked --force --no-track --root "$cache" --version "$deny_version" cargo-deny; then
+        rm -rf "$cache/build"
+        echo "$deny_version" >"$cache/cargo-deny.version"
+        say "installed cargo-deny $deny_version as $bin/cargo-deny"
+    else
+        # Licences and bans are then not checked here; everything else is.
+        say "cargo-deny could not be built: \`make check\` leaves its step out"
+    fi
+}
+
 # Downloads every crate of Cargo.lock, also the ones no build on this platform compiles but whose files a build script reads.
 fetch_crates() {
     cmp -s Cargo.lock "$cache/fetched.lock" && return 0
@@ -133,5 +151,6 @@ check_rust
 check_system
 install_packages
 install_programs
+install_cargo_deny
 fetch_crates
 say "nothing is missing"
