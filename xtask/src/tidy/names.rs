@@ -11,6 +11,8 @@ use crate::workspace::Member;
 const ARCHITECTURE: &str = "ARCHITECTURE.md";
 /// Endings that make a word with `/` a file of ours, wherever its first folder is.
 const FILES: &[&str] = &[".md", ".proto", ".rs", ".sh", ".toml", ".yaml"];
+/// First folders that are not looked for: made by building, or there in many crates.
+const ELSEWHERE: &[&str] = &[".cache", "target", "testdata"];
 /// Where names of code live.
 const CODE: &[&str] = &[".proto", ".rs", ".sh", ".toml", "Makefile"];
 
@@ -143,7 +145,7 @@ fn looks_like_path<'a>(repo: &Repo, span: &'a str) -> Option<&'a str> {
     let ours = repo.has(first)
         || (rest.is_empty() && !first.contains('.'))
         || FILES.iter().any(|end| span.ends_with(end));
-    if !ours || first == ".cache" || first == "target" {
+    if !ours || ELSEWHERE.contains(&first) {
         return None;
     }
     let pattern = span.split('/').scan(0, |at, part| {
