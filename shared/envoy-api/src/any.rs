@@ -3,7 +3,9 @@
 use crate::envoy::config::accesslog::v3::{AccessLog, access_log};
 use crate::envoy::config::core::v3::{TransportSocket, TypedExtensionConfig, transport_socket};
 use crate::envoy::config::listener::v3::{Filter, ListenerFilter, filter, listener_filter};
-use crate::envoy::extensions::filters::network::http_connection_manager::v3::{HttpFilter, http_filter};
+use crate::envoy::extensions::filters::network::http_connection_manager::v3::{
+    HttpFilter, http_filter,
+};
 use prost::{DecodeError, Message, Name};
 
 pub use prost_types::Any;

@@ -13,7 +13,14 @@
 //! Start with `build.rs`, which says which proto packages become Rust types, then [`any`].
 
 pub mod any;
+#[cfg(feature = "json")]
+pub mod json;
+#[cfg(feature = "json")]
+pub mod reflect;
+mod resource;
 pub mod type_url;
+
+pub use resource::resource_name;
 
 #[allow(missing_docs, clippy::all, clippy::pedantic, rustdoc::all)]
 mod generated {

@@ -43,14 +43,26 @@ mod tests {
     fn constants_are_the_names_of_the_messages() {
         use crate::envoy::{config, extensions::transport_sockets::tls, service};
         assert_eq!(CLUSTER, config::cluster::v3::Cluster::type_url());
-        assert_eq!(ENDPOINT, config::endpoint::v3::ClusterLoadAssignment::type_url());
+        assert_eq!(
+            ENDPOINT,
+            config::endpoint::v3::ClusterLoadAssignment::type_url()
+        );
         assert_eq!(LISTENER, config::listener::v3::Listener::type_url());
         assert_eq!(ROUTE, config::route::v3::RouteConfiguration::type_url());
-        assert_eq!(SCOPED_ROUTE, config::route::v3::ScopedRouteConfiguration::type_url());
+        assert_eq!(
+            SCOPED_ROUTE,
+            config::route::v3::ScopedRouteConfiguration::type_url()
+        );
         assert_eq!(VIRTUAL_HOST, config::route::v3::VirtualHost::type_url());
         assert_eq!(SECRET, tls::v3::Secret::type_url());
-        assert_eq!(EXTENSION_CONFIG, config::core::v3::TypedExtensionConfig::type_url());
-        assert_eq!(HEALTH_CHECK, service::health::v3::HealthCheckSpecifier::type_url());
+        assert_eq!(
+            EXTENSION_CONFIG,
+            config::core::v3::TypedExtensionConfig::type_url()
+        );
+        assert_eq!(
+            HEALTH_CHECK,
+            service::health::v3::HealthCheckSpecifier::type_url()
+        );
         assert_eq!(BOOTSTRAP, config::bootstrap::v3::Bootstrap::type_url());
         assert_eq!(message_name(CLUSTER), "envoy.config.cluster.v3.Cluster");
         assert_eq!(message_name("a.B"), "a.B");
