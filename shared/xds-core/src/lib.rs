@@ -8,15 +8,21 @@
 
 mod encoded;
 mod intern;
+mod limits;
+mod names;
 mod proto;
 mod set;
 mod snapshot;
 #[cfg(test)]
 mod testing;
 mod type_id;
+pub mod wire;
 
 pub use encoded::Encoded;
 pub use intern::SetInterner;
+pub use limits::{GrpcCode, Limits, Refusal};
+pub use names::{NameSet, NameSetInterner};
 pub use set::{Change, LARGE, Set};
 pub use snapshot::{Layers, Snapshot};
 pub use type_id::TypeId;
+pub use wire::{ErrorDetail, Request, Span, TypeUrl};
