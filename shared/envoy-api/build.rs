@@ -130,7 +130,16 @@ const SERVED: &[&str] = &[
 /// What stands before every generated server and client module.
 const GRPC: &str = "#[cfg(feature = \"grpc\")]";
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() {
+    if let Err(error) = run() {
+        for line in error.to_string().lines() {
+            println!("cargo::error={line}");
+        }
+        std::process::exit(1);
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     let path = descriptors()?;
     println!("cargo::rerun-if-changed={}", path.display());

@@ -1,14 +1,15 @@
 //! Envoy's xDS v3 messages, compiled so that equal values encode to equal bytes.
 //!
-//! What is here: the generated messages (`envoy_api::envoy::config::cluster::v3::Cluster` and so on), the names of the
-//! resource types ([`type_url`]), packing into `google.protobuf.Any` ([`any`]), and behind feature `json` the
-//! proto3 JSON form of any message Envoy knows (`json`). Feature `grpc` adds the gRPC stubs of the discovery, secret,
-//! health and status services, and with them tonic; without it nothing here reaches a runtime or a socket.
+//! What is here: the generated messages (`envoy_api::envoy::config::cluster::v3::Cluster` and so on), the names of
+//! the resource types ([`type_url`]) and of resources ([`resource_name`]), and packing into `google.protobuf.Any`
+//! ([`any`]). Feature `json` adds, for every message Envoy knows and without its Rust type, the proto3 JSON form
+//! (`json`) and the one encoding (`reflect`). Feature `grpc` adds the gRPC stubs of the discovery, secret, health and
+//! status services, and with them tonic; without it nothing here reaches a runtime or a socket.
 //!
 //! What it must never know: the mesh. No Istio resource, no default of ours, no name we give to a cluster.
 //!
-//! Maps are `BTreeMap`, `bytes` fields are [`bytes::Bytes`], messages have no `Debug` (it would double the compile
-//! time: print them with `json::to_json`). Wrappers are options: `UInt32Value` is `Option<u32>`.
+//! Maps are `BTreeMap`, `bytes` fields are [`bytes::Bytes`], messages have no `Debug` (a quarter of the
+//! compile time: print them with `json::to_json`). Wrappers are options: `UInt32Value` is `Option<u32>`.
 //!
 //! Start with `build.rs`, which says which proto packages become Rust types, then [`any`].
 

@@ -11,6 +11,8 @@ use prost_reflect::{
 
 use crate::type_url::message_name;
 
+pub use prost_reflect;
+
 /// How deep `Any` may stand inside `Any`; what is deeper is copied as it is.
 const MAX_ANYS: usize = 16;
 
