@@ -7,5 +7,7 @@
 
 mod object;
 pub mod resource;
+mod wire;
 
 pub use object::{Body, Meta, Object};
+pub use wire::{WireError, decode_wire, encode};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mesh_types::{Key, Kind, Labels, Version};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::resource::destination_rule::DestinationRule;
 use crate::resource::gateway::Gateway;
@@ -15,16 +15,19 @@ use crate::resource::sidecar::Sidecar;
 use crate::resource::virtual_service::VirtualService;
 
 /// What every object has besides its spec.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Meta {
     /// Identity.
     pub key: Key,
     /// Creation time in microseconds since 1970, 0 when unknown. Older objects win many conflicts.
+    #[serde(default, skip_serializing_if = "crate::resource::is_unset")]
     pub created_us: i64,
     /// Labels.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
-    /// Annotations.
+    /// Annotations, without those that only repeat the object (`kubectl.kubernetes.io/last-applied-configuration`).
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub annotations: Labels,
 }
 
@@ -59,6 +62,11 @@ macro_rules! bodies {
             /// What kind of object this is the spec of.
             pub fn kind(&self) -> Kind {
                 match self { $(Body::$kind(_) => Kind::$kind,)* }
+            }
+
+            /// Reads the spec of a kind from JSON that this crate wrote; nothing is checked beyond the types.
+            pub fn from_json(kind: Kind, json: serde_json::Value) -> Result<Body, serde_json::Error> {
+                Ok(match kind { $(Kind::$kind => Body::$kind(Arc::new(serde_json::from_value(json)?)),)* })
             }
         }
 

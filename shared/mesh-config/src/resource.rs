@@ -10,4 +10,5 @@ pub mod service_entry;
 pub mod sidecar;
 pub mod virtual_service;
 
+pub(crate) use common::is_unset;
 pub use common::{Double, Duration, Percent, StringMatch, UInt32Value, WorkloadSelector};

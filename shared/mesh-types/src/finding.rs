@@ -1,11 +1,11 @@
 //! What we tell the author of an object.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{Code, FieldPath, Key};
 
 /// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Worth knowing; nothing is wrong.
@@ -17,7 +17,7 @@ pub enum Level {
 }
 
 /// A problem at one place of one object: `spec.http[2].route: weights add up to 90, want 100`.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("{path}: {message}")]
 pub struct FieldError {
     /// Where.
@@ -36,7 +36,7 @@ impl FieldError {
 }
 
 /// Something its author should know about an object. Ends on the user's object, in the log, in a metric and in the API.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
     /// How bad it is.
@@ -44,18 +44,55 @@ pub struct Finding {
     /// What kind of problem; listed in `docs/findings.md`.
     pub code: Code,
     /// The object, if it could be identified.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Key>,
     /// The file (or other place) it was read from; empty when unknown.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub file: String,
+    /// The line of the file where the document begins, or where its text cannot be read; from 1, 0 when unknown.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub line: u32,
     /// Where in the object.
     pub path: FieldPath,
     /// For people: what is wrong and what to try.
     pub message: String,
 }
 
+fn is_zero(line: &u32) -> bool {
+    *line == 0
+}
+
 impl Finding {
+    /// A finding about a text that could not be told to be an object.
+    pub fn about_text(code: Code, message: impl Into<String>) -> Finding {
+        Finding {
+            level: code.level(),
+            code,
+            key: None,
+            file: String::new(),
+            line: 0,
+            path: FieldPath::root(),
+            message: message.into(),
+        }
+    }
+
+    /// The finding that a field error of an object makes.
+    pub fn of(key: &Key, error: FieldError) -> Finding {
+        Finding::new(key, error.path, error.code, error.message)
+    }
+
+    /// This finding, with the place of the document it is about.
+    pub fn at(mut self, file: &str, line: u32) -> Finding {
+        self.file = file.into();
+        self.line = line;
+        self
+    }
+
+    /// Whether the object is refused because of it.
+    pub fn is_error(&self) -> bool {
+        self.level == Level::Error
+    }
+
     /// A finding about a field of an object, at the level its code has by default.
     pub fn new(key: &Key, path: FieldPath, code: Code, message: impl Into<String>) -> Finding {
         Finding {
@@ -63,8 +100,49 @@ impl Finding {
             code,
             key: Some(key.clone()),
             file: String::new(),
+            line: 0,
             path,
             message: message.into(),
         }
+    }
+}
+
+/// One line for people: `FILE:LINE: KIND NAMESPACE/NAME: PATH: MESSAGE [CODE]`, without what is unknown.
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if !self.file.is_empty() {
+            f.write_str(&self.file)?;
+            if self.line > 0 {
+                write!(f, ":{}", self.line)?;
+            }
+            f.write_str(": ")?;
+        }
+        if let Some(key) = &self.key {
+            write!(f, "{key}: ")?;
+        }
+        if !self.path.segments().is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        write!(f, "{} [{}]", self.message, self.code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Kind;
+
+    #[test]
+    fn prints_what_is_known_and_reads_back() {
+        let key = Key::new(Kind::VirtualService, "shop", "reviews");
+        let path = FieldPath::parse("spec.http[2].route");
+        let finding = Finding::new(&key, path, Code::OutOfRange, "weights add up to 0").at("a.yaml", 7);
+        assert_eq!(
+            finding.to_string(),
+            "a.yaml:7: VirtualService shop/reviews: spec.http[2].route: weights add up to 0 [out-of-range]"
+        );
+        let json = serde_json::to_string(&finding).unwrap();
+        assert_eq!(serde_json::from_str::<Finding>(&json).unwrap(), finding);
+        assert_eq!(Finding::about_text(Code::Syntax, "oops").to_string(), "oops [syntax]");
     }
 }

@@ -9,14 +9,27 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Declares a struct as protobuf JSON writes it: camel case, every field optional, unset fields not written.
 macro_rules! resource {
-    ($(#[$meta:meta])* pub struct $name:ident { $($body:tt)* }) => {
+    ($(#[$meta:meta])* pub struct $name:ident {
+        $($(#[$field_meta:meta])* pub $field:ident: $type:ty),* $(,)?
+    }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, ::serde::Serialize, ::serde::Deserialize, ::schemars::JsonSchema)]
         #[serde(rename_all = "camelCase", default)]
-        pub struct $name { $($body)* }
+        pub struct $name {
+            $(
+                $(#[$field_meta])*
+                #[serde(skip_serializing_if = "crate::resource::common::is_unset")]
+                pub $field: $type,
+            )*
+        }
     };
 }
 pub(crate) use resource;
+
+/// Whether a field has the value that leaving it out means.
+pub(crate) fn is_unset<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
 
 /// A length of time, in nanoseconds, as protobuf JSON (`1.5s`) or Go (`1m30s`, `100ms`) write it. May be negative where a field allows it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
