@@ -38,6 +38,8 @@ pub struct Delta {
     pub gateways: BTreeSet<Key>,
     /// Workloads that came, went or changed: labels and locality of proxies may.
     pub workloads: BTreeSet<Key>,
+    /// What labels the mesh's selectors read changed: [`crate::Mesh::view_key`] of any proxy may.
+    pub label_use: bool,
 }
 
 impl Delta {

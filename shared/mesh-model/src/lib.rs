@@ -6,13 +6,18 @@
 //! Start reading at [`Mesh`], then [`View`].
 
 mod delta;
+mod endpoints;
 mod mesh;
+mod order;
 mod proxy;
 mod resolved;
 mod view;
 
 pub use delta::{Change, Delta};
+pub use endpoints::ScopedEndpoints;
 pub use mesh::Mesh;
 pub use proxy::{Interception, Node, Proxy, ProxyError, ProxyKind};
 pub use resolved::{DestinationRule, Endpoints, Gateway, Service, Sidecar, VirtualService};
-pub use view::{EgressListener, GatewayServer, IngressListener, MergedServer, ServiceTarget, View, ViewKey};
+pub use view::{
+    EgressListener, GatewayServer, IngressListener, MergedServer, ServiceTarget, View, ViewKey,
+};

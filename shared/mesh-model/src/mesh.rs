@@ -50,6 +50,7 @@ impl Mesh {
             namespace: proxy.namespace.clone(),
             labels: Default::default(),
             cluster_id: proxy.cluster_id.clone(),
+            gateway_ports: Vec::new(),
         }
     }
 

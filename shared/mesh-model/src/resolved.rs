@@ -4,7 +4,9 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use mesh_config::resource::normal::{MeshEndpoints, MeshService};
-use mesh_config::resource::{destination_rule as dr, gateway as gw, sidecar as sc, virtual_service as vs};
+use mesh_config::resource::{
+    destination_rule as dr, gateway as gw, sidecar as sc, virtual_service as vs,
+};
 use mesh_types::{Hostname, Key, Selector, Version};
 
 /// Objects that are compared and hashed by their content version: cheap cache keys.
@@ -24,7 +26,14 @@ macro_rules! by_version {
     )*};
 }
 
-by_version!(Service, Endpoints, VirtualService, DestinationRule, Gateway, Sidecar);
+by_version!(
+    Service,
+    Endpoints,
+    VirtualService,
+    DestinationRule,
+    Gateway,
+    Sidecar
+);
 
 /// A service of the mesh.
 #[derive(Debug, Clone)]
@@ -68,6 +77,8 @@ pub struct VirtualService {
     pub created_us: i64,
     /// Hosts, resolved, lower case.
     pub hosts: Vec<Hostname>,
+    /// Made from a Gateway API route (annotation `internal.istio.io/route-semantics: gateway`): it binds tighter to its namespace.
+    pub gateway_semantics: bool,
     /// The rules. `hosts`, every destination and mirror host, `gateways` and `match.gateways` are resolved; `http[].delegate` is gone.
     pub spec: Arc<vs::VirtualService>,
 }

@@ -9,7 +9,8 @@ use mesh_config::resource::normal::MeshPort;
 use mesh_config::resource::sidecar::{CaptureMode, IstioIngressListener, OutboundTrafficPolicy};
 use mesh_types::{Hostname, Labels, Protocol};
 
-use crate::{DestinationRule, Endpoints, ProxyKind, Service, Sidecar, VirtualService};
+use crate::endpoints::ScopedEndpoints;
+use crate::{DestinationRule, ProxyKind, Service, Sidecar, VirtualService};
 
 /// Everything that scoping reads from a proxy: proxies of equal keys share a view.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,6 +23,9 @@ pub struct ViewKey {
     pub labels: Labels,
     /// Cluster.
     pub cluster_id: Arc<str>,
+    /// Router: what ports the services it belongs to translate, as (service port, target port), in port order; only ports that differ,
+    /// the oldest service decides (XDS-TRAFFIC 9.1). Sidecar: empty.
+    pub gateway_ports: Vec<(u16, u16)>,
 }
 
 /// What proxies of one [`ViewKey`] may see. Every list is in the order that decides conflicts; everything is shared, not copied.
@@ -34,25 +38,26 @@ pub struct View {
     /// The Sidecar that applies, if any.
     pub sidecar: Option<Arc<Sidecar>>,
     /// Sidecar: its egress listeners, the catch-all (no port) last. Router: one catch-all with everything visible.
-    pub egress: Vec<EgressListener>,
+    pub egress: Arc<[EgressListener]>,
     /// Sidecar.ingress of the Sidecar that applies; empty: derive from service targets.
-    pub ingress: Vec<IngressListener>,
+    pub ingress: Arc<[IngressListener]>,
     /// Every service in scope, implicit destinations included, by host: what clusters are made from.
-    pub services: BTreeMap<Hostname, Arc<Service>>,
-    /// The same services in conflict order (creation time, name, namespace).
-    pub services_in_order: Vec<Arc<Service>>,
-    /// Endpoints of these services, as far as there are any.
-    pub endpoints: BTreeMap<Hostname, Arc<Endpoints>>,
+    pub services: Arc<BTreeMap<Hostname, Arc<Service>>>,
+    /// The same services in the order that decides conflicts: those of the first egress listener first; within one listener those private
+    /// to the namespace, then those exported to it, then public ones, each by creation time, name, namespace.
+    pub services_in_order: Arc<[Arc<Service>]>,
+    /// Endpoints of these services, as far as there are any. Not copied: looked up in the mesh the view was made from.
+    pub endpoints: ScopedEndpoints,
     /// DestinationRule of each service in scope (outbound lookup, workload selectors applied).
-    pub destination_rules: BTreeMap<Hostname, Arc<DestinationRule>>,
+    pub destination_rules: Arc<BTreeMap<Hostname, Arc<DestinationRule>>>,
     /// The rule a service's *server* side uses (lookup without workload selectors), for inbound clusters; only where it differs.
-    pub inbound_destination_rules: BTreeMap<Hostname, Arc<DestinationRule>>,
+    pub inbound_destination_rules: Arc<BTreeMap<Hostname, Arc<DestinationRule>>>,
     /// What happens to traffic for unknown destinations.
     pub outbound_policy: OutboundTrafficPolicy,
     /// Aliases (ExternalName hosts) of each concrete host in scope.
-    pub aliases: BTreeMap<Hostname, Vec<Hostname>>,
+    pub aliases: Arc<BTreeMap<Hostname, Vec<Hostname>>>,
     /// Router: merged servers by (port, bind), in order. Sidecar: empty.
-    pub servers: Vec<MergedServer>,
+    pub servers: Arc<[MergedServer]>,
 }
 
 /// One egress listener with what it imports.
@@ -67,12 +72,12 @@ pub struct EgressListener {
     /// How traffic is captured.
     pub capture_mode: CaptureMode,
     /// Imported services in conflict order; aliases included (their `resolution` is Alias).
-    pub services: Vec<Arc<Service>>,
-    /// Imported VirtualServices that apply to `mesh`, in conflict order.
-    pub virtual_services: Vec<Arc<VirtualService>>,
+    pub services: Arc<[Arc<Service>]>,
+    /// Imported VirtualServices that apply to `mesh` (none for routers: see [`View::servers`]), in conflict order.
+    pub virtual_services: Arc<[Arc<VirtualService>]>,
     /// For each imported service host that some VirtualService of this listener names: index into `virtual_services` of the most
     /// specific one (exact host first, then the longest wildcard; oldest among equals).
-    pub most_specific: BTreeMap<Hostname, usize>,
+    pub most_specific: Arc<BTreeMap<Hostname, usize>>,
 }
 
 /// One entry of Sidecar.ingress.
