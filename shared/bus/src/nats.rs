@@ -105,7 +105,15 @@ fn servers(url: &str) -> std::io::Result<Vec<ServerAddr>> {
     let (scheme, hosts) = url.split_once("://").unwrap_or(("nats", url));
     hosts
         .split(',')
-        .map(|host| format!("{scheme}://{}", host.trim()).parse())
+        .map(|host| {
+            let server: ServerAddr = format!("{scheme}://{}", host.trim()).parse()?;
+            if server.host().is_empty() {
+                return Err(std::io::Error::other(
+                    "a host is missing, want nats://host:4222",
+                ));
+            }
+            Ok(server)
+        })
         .collect()
 }
 

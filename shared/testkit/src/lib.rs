@@ -1,0 +1,6 @@
+//! testkit.
+
+#[cfg(feature = "nats")]
+pub mod nats;
+#[cfg(feature = "postgres")]
+pub mod postgres;
