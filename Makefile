@@ -25,7 +25,8 @@ build: ## Build what `up` starts, in release
 test: ## Everything that must hold: setup, `check`, then all tests
 	@$(step) setup e2e/tools/setup.sh --tests
 	@$(MAKE) check
-	@$(step) "test build" cargo test --workspace --locked --no-run
+# With all targets, so that programs and tests are built with the same features, once: dev-dependencies add some to tokio.
+	@$(step) "test build" cargo build --workspace --all-targets --locked
 	@$(step) test cargo test --workspace --locked
 	@echo; echo "make test: all green"
 
