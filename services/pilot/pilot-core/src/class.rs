@@ -92,6 +92,8 @@ pub struct ProxyConfigFacts {
     pub tracing: Option<Tracing>,
     /// What stands in front of a gateway.
     pub gateway_topology: Option<GatewayTopology>,
+    /// Connection limits and headers.
+    pub http: crate::listeners::HttpSettings,
 }
 
 impl ProxyConfigFacts {
@@ -103,6 +105,7 @@ impl ProxyConfigFacts {
             value => serde_json::from_value(value.clone()).unwrap_or_default(),
         };
         ProxyConfigFacts {
+            http: crate::listeners::HttpSettings::of(&own, default),
             tracing: own.tracing.or_else(|| default.tracing.clone()),
             gateway_topology: own
                 .gateway_topology

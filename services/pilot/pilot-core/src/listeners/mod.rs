@@ -1,4 +1,14 @@
-//! LDS.
+//! LDS: the listeners of a class of proxies.
+//!
+//! Outbound listeners are planned first (which addresses, which filter chains, who wins a conflict) and written for Envoy afterwards; the
+//! plan of one listener, with the facts of the class, is the key of its encoding. Start at [`hcm`] for what every HTTP chain has.
+
+mod access_log;
+mod convert;
+mod facts;
+pub mod hcm;
+mod istio_filters;
+mod settings;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,6 +18,9 @@ use xds_core::Encoded;
 
 use crate::memo::Stats;
 use crate::{InboundKey, Memos, OutboundKey};
+
+pub use facts::Facts;
+pub use settings::{ClientCertDetails, ConnectionSettings, HttpSettings, ProxyHeaders};
 
 /// Memos of this module.
 #[derive(Default)]

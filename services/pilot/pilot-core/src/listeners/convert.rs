@@ -1,0 +1,79 @@
+//! Our values as Envoy's messages: addresses, networks, durations.
+
+use std::net::IpAddr;
+
+use envoy_api::envoy::config::core::v3::{self as core, address, socket_address};
+use mesh_config::resource::Duration;
+
+/// A duration for Envoy.
+pub fn duration(d: Duration) -> prost_types::Duration {
+    prost_types::Duration {
+        seconds: d.seconds(),
+        nanos: d.subsec_nanos(),
+    }
+}
+
+/// No time, said explicitly: it differs from unset.
+pub const ZERO: prost_types::Duration = prost_types::Duration { seconds: 0, nanos: 0 };
+
+/// An address and port, or the pipe that a `unix://` text names.
+pub fn address(bind: &str, port: u16) -> core::Address {
+    let address = match bind.strip_prefix("unix://") {
+        Some(path) => address::Address::Pipe(core::Pipe {
+            path: path.to_owned(),
+            mode: 0,
+        }),
+        None => address::Address::SocketAddress(core::SocketAddress {
+            address: bind.to_owned(),
+            port_specifier: Some(socket_address::PortSpecifier::PortValue(port.into())),
+            ..Default::default()
+        }),
+    };
+    core::Address {
+        address: Some(address),
+    }
+}
+
+/// A network in Envoy's form: `10.0.0.0/8`, or an address alone, which is all of its bits. `None` if the text is neither.
+pub fn cidr(text: &str) -> Option<core::CidrRange> {
+    let (prefix, len) = match text.split_once('/') {
+        Some((prefix, len)) => (prefix, Some(len.parse::<u32>().ok()?)),
+        None => (text, None),
+    };
+    let bits = match prefix.parse::<IpAddr>().ok()? {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 128,
+    };
+    let len = len.unwrap_or(bits);
+    (len <= bits).then(|| core::CidrRange {
+        address_prefix: prefix.to_owned(),
+        prefix_len: Some(len),
+    })
+}
+
+/// Whether a text is `0.0.0.0` or `::`.
+pub fn is_wildcard(bind: &str) -> bool {
+    matches!(bind, "0.0.0.0" | "::")
+}
+
+/// The name of a listener, `<bind>_<port>`; a `unix://` path is named by itself with port 0.
+pub fn listener_name(bind: &str, port: u16) -> String {
+    let bind = bind.strip_prefix("unix://").unwrap_or(bind);
+    format!("{bind}_{port}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_are_read_whole() {
+        let read = |text| cidr(text).map(|c| (c.address_prefix, c.prefix_len));
+        assert_eq!(read("10.0.0.0/8"), Some(("10.0.0.0".into(), Some(8))));
+        assert_eq!(read("10.0.0.1"), Some(("10.0.0.1".into(), Some(32))));
+        assert_eq!(read("::1"), Some(("::1".into(), Some(128))));
+        for bad in ["", "10.0.0.0/33", "a/8", "10.0.0.0/-1"] {
+            assert_eq!(read(bad), None, "{bad:?}");
+        }
+    }
+}
