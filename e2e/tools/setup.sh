@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what a bare Debian or Ubuntu needs beyond a Rust toolchain, and says what it did, one line per thing.
 #
-#   e2e/tools/setup.sh            Envoy and nats-server into .cache/ (nothing outside this folder, no root)
+#   e2e/tools/setup.sh            Envoy and nats-server into .cache/; gcc and python3-venv from Debian where missing
 #   e2e/tools/setup.sh --tests    and what only tests use: PostgreSQL, iptables, iproute2 and curl from Debian,
 #                                 cargo-deny from crates.io into .cache/
 #
