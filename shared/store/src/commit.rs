@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use sqlx::{AssertSqlSafe, QueryBuilder};
+use sqlx::{AssertSqlSafe, Connection as _, QueryBuilder};
 
-use crate::db::{Db, Store, from_db, now_us, to_db};
+use crate::db::{Db, Store, from_db, lite_transaction, now_us, to_db};
 use crate::{StoreError, StoredKey, StoredObject};
 
 /// Name of the lease whose epoch fences commits.
@@ -165,11 +165,14 @@ impl Store {
         let now = now_us(&self.db);
         match &self.db {
             Db::Lite { write, .. } => {
-                let mut t = write.begin_with("BEGIN IMMEDIATE").await?;
-                let n = steps!(t, request, now);
-                // SQLite's COMMIT answers with what it did; an error means rolled back.
-                t.commit().await?;
-                Ok(from_db(n))
+                lite_transaction(write, async |c| {
+                    let mut t = c.begin_with("BEGIN IMMEDIATE").await?;
+                    let n = steps!(t, request, now);
+                    // SQLite's COMMIT answers with what it did; an error means rolled back.
+                    t.commit().await?;
+                    Ok(from_db(n))
+                })
+                .await
             }
             Db::Pg(pool) => {
                 let mut t = pool.begin().await?;

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use sqlx::SqlStr;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
+use sqlx::{SqlStr, SqliteConnection};
 
 use crate::StoreError;
 
@@ -180,6 +180,20 @@ async fn open_pg(options: PgConnectOptions) -> Result<Db, StoreError> {
     Ok(Db::Pg(pool))
 }
 
+/// Runs a transaction on SQLite's writing connection, and throws the connection away if it fails: after a full disk or an I/O
+/// error SQLite has rolled back by itself, which sqlx does not notice, and the connection would refuse every later transaction.
+pub(crate) async fn lite_transaction<T, E: From<sqlx::Error>>(
+    write: &SqlitePool,
+    work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, E>,
+) -> Result<T, E> {
+    let mut connection = write.acquire().await?;
+    let result = work(&mut connection).await;
+    if result.is_err() {
+        connection.close_on_drop();
+    }
+    result
+}
+
 fn migrations() -> Migrator {
     Migrator::with_migrations(vec![Migration::new(
         1,
@@ -229,5 +243,114 @@ mod tests {
             let error = Store::open(url).await.unwrap_err().to_string();
             assert!(error.starts_with(want), "{error}");
         }
+    }
+
+    fn request(head: u64, body: &str) -> crate::CommitRequest {
+        crate::CommitRequest {
+            expect_head: head,
+            upserts: vec![crate::StoredObject {
+                key: crate::StoredKey::new("Thing", "", "a"),
+                body: body.into(),
+                hash: 1,
+                revision: 0,
+            }],
+            ..crate::CommitRequest::default()
+        }
+    }
+
+    /// A store, and its single writing connection after `pragma`.
+    async fn lite(dir: &tempfile::TempDir, pragma: &'static str) -> Store {
+        let store = Store::open(&format!("sqlite://{}", dir.path().join("s.db").display()))
+            .await
+            .unwrap();
+        let Db::Lite { write, .. } = &store.db else {
+            panic!("not SQLite")
+        };
+        sqlx::query(pragma).execute(write).await.unwrap();
+        store
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_loses_nothing_and_later_takes_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = lite(&dir, "PRAGMA max_page_count = 60").await;
+        store.commit(&request(0, "small")).await.unwrap();
+        let large = request(1, &"x".repeat(1 << 20));
+        let error = store.commit(&large).await.unwrap_err();
+        assert!(
+            matches!(error, crate::CommitError::Store(StoreError::Full(_))),
+            "{error:?}"
+        );
+        store.verify().await.unwrap();
+        assert_eq!(store.load().await.unwrap().objects[0].body, "small");
+        // The limit went with the connection: there is space again.
+        assert_eq!(store.commit(&large).await.unwrap(), 2);
+        store.verify().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_store_that_takes_no_writes_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = lite(&dir, "PRAGMA query_only = 1").await;
+        let error = store.commit(&request(0, "x")).await.unwrap_err();
+        assert!(
+            matches!(error, crate::CommitError::Store(StoreError::ReadOnly(_))),
+            "{error:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_writer_in_the_way_is_busy_and_readers_go_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = lite(&dir, "PRAGMA busy_timeout = 0").await;
+        let other = lite(&dir, "PRAGMA busy_timeout = 0").await;
+        let Db::Lite { write, .. } = &other.db else {
+            panic!("not SQLite")
+        };
+        let held = write.begin_with("BEGIN IMMEDIATE").await.unwrap();
+        let error = store.commit(&request(0, "x")).await.unwrap_err();
+        assert!(
+            matches!(error, crate::CommitError::Store(StoreError::Busy(_))),
+            "{error:?}"
+        );
+        assert_eq!(store.load().await.unwrap().revision, 0);
+        held.rollback().await.unwrap();
+        assert_eq!(store.commit(&request(0, "x")).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_database_is_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(
+            dir.path().join("s.db"),
+            "not a database, but long enough to have a header. ".repeat(100),
+        )
+        .unwrap();
+        let error = Store::open(&format!("sqlite://{}", dir.path().join("s.db").display()))
+            .await
+            .unwrap_err();
+        assert!(matches!(error, StoreError::Corrupt(_)), "{error:?}");
+        let error = Store::open("sqlite:///proc/no/such/folder/s.db")
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, StoreError::Unavailable(_) | StoreError::Denied(_)),
+            "{error:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn objects_that_are_not_the_sum_of_changes_are_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = lite(&dir, "PRAGMA user_version = 1").await;
+        store.commit(&request(0, "x")).await.unwrap();
+        let Db::Lite { write, .. } = &store.db else {
+            panic!("not SQLite")
+        };
+        sqlx::query("UPDATE object SET body = 'y'")
+            .execute(write)
+            .await
+            .unwrap();
+        assert!(matches!(store.verify().await, Err(StoreError::Corrupt(_))));
     }
 }

@@ -1,7 +1,9 @@
 //! Forgetting old revisions.
 
+use sqlx::Connection as _;
+
 use crate::StoreError;
-use crate::db::{Db, Store, from_db, to_db};
+use crate::db::{Db, Store, from_db, lite_transaction, to_db};
 
 /// The steps of pruning in transaction `$t`; evaluates to the new floor.
 macro_rules! steps {
@@ -39,10 +41,13 @@ impl Store {
         let keep = keep.min(i64::MAX as u64);
         let floor = match &self.db {
             Db::Lite { write, .. } => {
-                let mut t = write.begin_with("BEGIN IMMEDIATE").await?;
-                let floor = steps!(t, keep);
-                t.commit().await?;
-                floor
+                lite_transaction(write, async |c| {
+                    let mut t = c.begin_with("BEGIN IMMEDIATE").await?;
+                    let floor = steps!(t, keep);
+                    t.commit().await?;
+                    Ok::<_, StoreError>(floor)
+                })
+                .await?
             }
             Db::Pg(pool) => {
                 // One state throughout: a commit between the steps must not be seen by half of them.

@@ -189,9 +189,13 @@ impl Drop for Postgres {
     }
 }
 
-/// The folder of initdb and its kin: Debian keeps them out of PATH.
+/// The folder of all the programs we use: Debian keeps them out of PATH, and a PATH may have links to some of them.
 fn programs() -> Option<PathBuf> {
-    let has = |dir: &Path| dir.join("initdb").is_file();
+    let has = |dir: &Path| {
+        ["initdb", "postgres", "pg_isready", "createdb"]
+            .iter()
+            .all(|name| dir.join(name).is_file())
+    };
     let path = std::env::var_os("PATH").unwrap_or_default();
     if let Some(dir) = std::env::split_paths(&path).find(|dir| has(dir)) {
         return Some(dir);
