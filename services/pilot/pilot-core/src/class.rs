@@ -59,9 +59,9 @@ pub struct OutboundKey {
 pub struct InboundKey {
     /// What it may see: its Sidecar, and the rules of its services' server side.
     pub view: ViewKey,
-    /// Service ports it is an instance of, oldest service first; empty when a Sidecar's ingress says everything.
+    /// Service ports it is an instance of, oldest service first.
     pub targets: Vec<ServiceTarget>,
-    /// Its addresses; only if some listener binds them or some endpoint is at them (capture NONE, Sidecar ingress).
+    /// Its addresses; only if a Sidecar's ingress binds them or leads to them.
     pub addresses: Vec<IpAddr>,
     /// Whether it has an IPv4 address.
     pub ipv4: bool,
@@ -151,18 +151,13 @@ impl OutboundKey {
 impl InboundKey {
     /// The inbound class of a sidecar that [`Mesh::complete`] has completed.
     pub fn of(mesh: &Mesh, view: &View, proxy: &Proxy) -> InboundKey {
-        let binds = proxy.interception == Interception::None || !view.ingress.is_empty();
         InboundKey {
             view: view.key.clone(),
-            targets: if view.ingress.is_empty() {
-                mesh.service_targets(proxy)
-            } else {
+            targets: mesh.service_targets(proxy),
+            addresses: if view.ingress.is_empty() {
                 Vec::new()
-            },
-            addresses: if binds {
+            } else {
                 proxy.addresses.clone()
-            } else {
-                Vec::new()
             },
             ipv4: proxy.addresses.iter().any(IpAddr::is_ipv4),
             ipv6: proxy.addresses.iter().any(IpAddr::is_ipv6),

@@ -1,26 +1,307 @@
-//! EDS: endpoints of one cluster for a class of proxies.
+//! EDS: endpoints of one cluster for a class of proxies (XDS-TRAFFIC 8.3-8.5).
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use mesh_model::View;
+use envoy_api::envoy::config::core::v3::{HealthStatus, Locality, Metadata};
+use envoy_api::envoy::config::endpoint::v3::{
+    ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier,
+};
+use mesh_config::resource::destination_rule::Subset;
+use mesh_config::resource::normal::{Health, MeshEndpoint, MeshPort, ServiceResolution};
+use mesh_model::{DestinationRule, Endpoints, Service, View};
+use mesh_types::Hostname;
+use prost::Message;
 use xds_core::{Encoded, TypeId};
 
+use crate::clusters::Planner;
 use crate::memo::Stats;
-use crate::{Memos, OutboundKey};
+use crate::naming::ClusterName;
+use crate::{Memo, Memos, OutboundKey, proto};
 
 /// Memos of this module.
 #[derive(Default)]
-pub struct EndpointMemos {}
+pub struct EndpointMemos {
+    assignments: Memo<AssignmentInput>,
+}
 
 impl EndpointMemos {
     /// Adds how each memo did, with its name.
     pub fn stats(&self, out: &mut Vec<(&'static str, Stats)>) {
-        let _ = out;
+        out.push(("endpoints", self.assignments.stats()));
     }
 }
 
-/// The endpoints of a cluster; none for a cluster that is unknown.
+/// The endpoints of a cluster; none for a cluster that is unknown or finds its endpoints elsewhere.
 pub fn assignment(view: &View, key: &OutboundKey, cluster: &str, memo: &Memos) -> Arc<Encoded> {
-    let _ = (view, key, memo);
-    Arc::new(Encoded::new(cluster, TypeId::Eds, &[]))
+    Planner::new(view, key, memo)
+        .named(cluster)
+        .and_then(|planned| planned.assignment)
+        .map_or_else(|| Arc::new(empty(cluster)), |input| encode(input, memo))
+}
+
+/// The answer for a cluster that nobody knows: there it is, without endpoints. Never silence, or Envoy waits.
+pub fn empty(cluster: &str) -> Encoded {
+    let message = ClusterLoadAssignment {
+        cluster_name: cluster.to_owned(),
+        ..ClusterLoadAssignment::default()
+    };
+    Encoded::new(cluster, TypeId::Eds, &message.encode_to_vec())
+}
+
+/// The endpoints of a planned cluster.
+pub(crate) fn encode(input: AssignmentInput, memo: &Memos) -> Arc<Encoded> {
+    memo.endpoints.assignments.get_or(input, |input| {
+        let message = input.message();
+        Encoded::new(
+            message.cluster_name.as_str(),
+            TypeId::Eds,
+            &message.encode_to_vec(),
+        )
+    })
+}
+
+/// Everything the endpoints of a cluster are made from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct AssignmentInput {
+    pub(crate) service: Arc<Service>,
+    pub(crate) endpoints: Option<Arc<Endpoints>>,
+    /// Index of the port.
+    pub(crate) port: u16,
+    /// The rule and the index of its subset.
+    pub(crate) subset: Option<(Arc<DestinationRule>, u32)>,
+    pub(crate) reach: Reach,
+    /// Whether endpoints that are not ready are sent, marked so.
+    pub(crate) send_unhealthy: bool,
+    /// Whether one endpoint is all the cluster can have.
+    pub(crate) first_only: bool,
+}
+
+/// Which endpoints of a service a class may use at all. Nearly always everything, and then equal for all classes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Reach {
+    /// Only those of this node.
+    node: Option<Arc<str>>,
+    /// Only those of this cluster.
+    cluster: Option<Arc<str>>,
+    /// Only those of these networks; empty means every one.
+    networks: Arc<[Arc<str>]>,
+}
+
+/// What [`Reach`] is decided by, once per class.
+pub(crate) struct Scope<'a> {
+    key: &'a OutboundKey,
+    networks: Arc<[Arc<str>]>,
+    /// Hosts whose endpoints stay in their cluster (or do not), more specific first.
+    cluster_local: Vec<(Hostname, bool)>,
+}
+
+impl<'a> Scope<'a> {
+    pub(crate) fn new(view: &'a View, key: &'a OutboundKey) -> Scope<'a> {
+        let domain = key
+            .dns_domain
+            .split_once(".svc.")
+            .map_or("cluster.local", |(_, domain)| domain);
+        let discovery = view
+            .mesh
+            .default_config
+            .discovery_address
+            .split(':')
+            .next()
+            .unwrap_or_default();
+        let mut cluster_local: Vec<(Hostname, bool)> = Vec::new();
+        if !key.view.cluster_id.is_empty() {
+            let said = view.mesh.service_settings.iter().flat_map(|s| {
+                s.hosts
+                    .iter()
+                    .map(|h| (h.clone(), s.settings.cluster_local))
+            });
+            let default = [
+                format!("*.kube-system.svc.{domain}"),
+                format!("kubernetes.default.svc.{domain}"),
+                discovery.to_owned(),
+            ];
+            let all = said.chain(default.into_iter().map(|host| (host, true)));
+            cluster_local
+                .extend(all.filter_map(|(host, local)| Some((Hostname::new(&host).ok()?, local))));
+            cluster_local.sort_by(|a, b| a.0.specificity(&b.0)); // stable: what the mesh says stays before the defaults
+        }
+        Scope {
+            key,
+            networks: key.network_view.clone().into(),
+            cluster_local,
+        }
+    }
+
+    /// Which endpoints of a service the class may use.
+    pub(crate) fn reach(&self, service: &Service) -> Reach {
+        let host = &service.hostname;
+        let stays = service.node_local
+            || self
+                .cluster_local
+                .iter()
+                .find(|(pattern, _)| host.is_subset_of(pattern))
+                .is_some_and(|(_, local)| *local);
+        Reach {
+            node: self.key.node_name.clone().filter(|_| service.node_local),
+            cluster: Some(self.key.view.cluster_id.clone()).filter(|id| stays && !id.is_empty()),
+            networks: self.networks.clone(),
+        }
+    }
+}
+
+impl Reach {
+    fn includes(&self, endpoint: &MeshEndpoint) -> bool {
+        let unknown_or =
+            |actual: &Arc<str>, wanted: &Arc<str>| actual.is_empty() || actual == wanted;
+        self.node.as_ref().is_none_or(|node| endpoint.node == *node)
+            && self
+                .cluster
+                .as_ref()
+                .is_none_or(|cluster| unknown_or(&endpoint.cluster, cluster))
+            && (self.networks.is_empty()
+                || endpoint.network.is_empty()
+                || self.networks.contains(&endpoint.network))
+    }
+}
+
+impl AssignmentInput {
+    fn port(&self) -> &MeshPort {
+        &self.service.ports[usize::from(self.port)]
+    }
+
+    fn subset(&self) -> Option<&Subset> {
+        let (rule, index) = self.subset.as_ref()?;
+        rule.spec.subsets.get(*index as usize)
+    }
+
+    /// Endpoints that the cluster has, in the order they are known.
+    fn chosen(&self) -> impl Iterator<Item = &MeshEndpoint> {
+        let all = self
+            .endpoints
+            .as_ref()
+            .map_or(&[][..], |e| &e.spec.endpoints);
+        let (port, subset) = (&self.port().name, self.subset());
+        all.iter()
+            .filter(move |e| e.port_name == *port && self.reach.includes(e) && self.usable(e))
+            .filter(move |e| {
+                subset.is_none_or(|s| s.labels.iter().all(|(k, v)| e.labels.get(k) == Some(v)))
+            })
+            .take(if self.first_only { 1 } else { usize::MAX })
+    }
+
+    /// Whether there is no endpoint.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.chosen().next().is_none()
+    }
+
+    fn usable(&self, endpoint: &MeshEndpoint) -> bool {
+        let address = endpoint.addresses.first().map_or("", |a| a);
+        let by_dns = matches!(
+            self.service.resolution,
+            ServiceResolution::DnsLb | ServiceResolution::DnsRoundRobinLb
+        );
+        let reachable = address.starts_with("unix://")
+            || address.parse::<IpAddr>().is_ok()
+            || by_dns && !address.is_empty();
+        let healthy = match endpoint.health {
+            Health::Healthy => true,
+            Health::Unhealthy => self.send_unhealthy,
+            Health::Draining => self.finishes_sessions(),
+            Health::Terminating => false,
+        };
+        let draining = endpoint.labels.get("istio.io/draining").is_some();
+        reachable && healthy && (!draining || self.finishes_sessions())
+    }
+
+    /// Whether endpoints on their way out keep the sessions they have.
+    fn finishes_sessions(&self) -> bool {
+        self.service
+            .labels
+            .get("istio.io/persistent-session")
+            .is_some()
+    }
+
+    /// The message.
+    pub(crate) fn message(&self) -> ClusterLoadAssignment {
+        let mut localities: BTreeMap<&mesh_types::Locality, LocalityLbEndpoints> = BTreeMap::new();
+        for endpoint in self.chosen() {
+            let locality = &endpoint.locality;
+            let group = localities
+                .entry(locality)
+                .or_insert_with(|| LocalityLbEndpoints {
+                    locality: Some(Locality {
+                        region: locality.region.to_string(),
+                        zone: locality.zone.to_string(),
+                        sub_zone: locality.sub_zone.to_string(),
+                    }),
+                    load_balancing_weight: Some(0),
+                    ..LocalityLbEndpoints::default()
+                });
+            let endpoint = lb_endpoint(endpoint);
+            let sum = group.load_balancing_weight.unwrap_or(0);
+            group.load_balancing_weight =
+                Some(sum.saturating_add(endpoint.load_balancing_weight.unwrap_or(1)));
+            group.lb_endpoints.push(endpoint);
+        }
+        let subset = self.subset().map_or("", |s| &s.name);
+        let name =
+            ClusterName::outbound(self.port().number, subset, self.service.hostname.as_str());
+        ClusterLoadAssignment {
+            cluster_name: name.to_string(),
+            endpoints: localities.into_values().collect(),
+            ..ClusterLoadAssignment::default()
+        }
+    }
+}
+
+fn lb_endpoint(endpoint: &MeshEndpoint) -> LbEndpoint {
+    let address = endpoint.addresses.first().map_or("", |a| a);
+    let address = match address.strip_prefix("unix://") {
+        Some(path) => proto::pipe(path),
+        None => proto::address(address, endpoint.port),
+    };
+    let status = match endpoint.health {
+        Health::Healthy => HealthStatus::Healthy,
+        Health::Unhealthy => HealthStatus::Unhealthy,
+        Health::Draining | Health::Terminating => HealthStatus::Draining,
+    };
+    LbEndpoint {
+        health_status: status as i32,
+        metadata: Some(Metadata {
+            filter_metadata: [(
+                "istio".to_owned(),
+                proto::object([("workload", proto::text(workload(endpoint)))]),
+            )]
+            .into(),
+            ..Metadata::default()
+        }),
+        load_balancing_weight: Some(endpoint.weight.max(1)),
+        host_identifier: Some(HostIdentifier::Endpoint(Endpoint {
+            address: Some(address),
+            ..Endpoint::default()
+        })),
+    }
+}
+
+/// `workload;namespace;canonical name;canonical revision;cluster`, which telemetry of the client side reads; `latest` is left out.
+fn workload(endpoint: &MeshEndpoint) -> String {
+    let label = |keys: &[&str]| keys.iter().find_map(|key| endpoint.labels.get(key));
+    let name = label(&[
+        "service.istio.io/canonical-name",
+        "app.kubernetes.io/name",
+        "app",
+    ])
+    .unwrap_or(&endpoint.workload);
+    let revision = label(&[
+        "service.istio.io/canonical-revision",
+        "app.kubernetes.io/version",
+        "version",
+    ]);
+    let revision = revision.filter(|r| *r != "latest").unwrap_or_default();
+    format!(
+        "{};{};{name};{revision};{}",
+        endpoint.workload, endpoint.namespace, endpoint.cluster
+    )
 }

@@ -13,6 +13,7 @@ pub mod generate;
 pub mod listeners;
 pub mod memo;
 pub mod naming;
+mod proto;
 pub mod routes;
 
 pub use class::{InboundKey, OutboundKey};

@@ -1,0 +1,243 @@
+//! Which clusters a class gets, and how each finds its endpoints (XDS-TRAFFIC 7.1, 7.2).
+
+use std::sync::Arc;
+
+use mesh_config::resource::destination_rule::{SimpleLb, Subset};
+use mesh_config::resource::normal::{MeshPort, ServiceResolution};
+use mesh_model::{DestinationRule, Service, View};
+use mesh_types::{Hostname, Protocol};
+
+use super::policy::Policy;
+use super::settings::Settings;
+use crate::endpoints::{AssignmentInput, Reach, Scope};
+use crate::naming::ClusterName;
+use crate::{Memos, OutboundKey};
+
+/// How a cluster finds its endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Discovery {
+    /// From us, by EDS.
+    Eds,
+    /// By DNS, every address.
+    StrictDns,
+    /// By DNS, one address at a time.
+    LogicalDns,
+    /// The address the client dialled.
+    OriginalDst,
+    /// By DNS, the host of the request.
+    DynamicDns,
+}
+
+/// Everything the message of an outbound cluster is made from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct ClusterInput {
+    pub(super) service: Arc<Service>,
+    /// Index of the port.
+    port: u16,
+    /// Index of the subset in the rule.
+    subset: Option<u32>,
+    pub(super) rule: Option<Arc<DestinationRule>>,
+    pub(super) discovery: Discovery,
+    /// Endpoints that are part of the cluster itself: only of those resolved by DNS.
+    pub(super) inline: Option<AssignmentInput>,
+    pub(super) settings: Arc<Settings>,
+}
+
+impl ClusterInput {
+    pub(super) fn port(&self) -> &MeshPort {
+        &self.service.ports[usize::from(self.port)]
+    }
+
+    pub(super) fn subset(&self) -> Option<&Subset> {
+        let rule = self.rule.as_ref()?;
+        rule.spec.subsets.get(self.subset? as usize)
+    }
+
+    pub(super) fn policy(&self) -> Policy<'_> {
+        self.rule
+            .as_ref()
+            .map(|rule| Policy::of(&rule.spec, self.port().number, self.subset()))
+            .unwrap_or_default()
+            .or(self.settings.pool.as_ref(), self.settings.outlier.as_ref())
+    }
+
+    pub(super) fn name(&self) -> ClusterName<'_> {
+        let subset = self.subset().map_or("", |s| &s.name);
+        ClusterName::outbound(self.port().number, subset, self.service.hostname.as_str())
+    }
+
+    /// Whether this is a cluster whose endpoints are part of it, and there are none: Envoy would not take it.
+    pub(super) fn lacks_endpoints(&self) -> bool {
+        self.inline.as_ref().is_some_and(AssignmentInput::is_empty)
+    }
+}
+
+/// One cluster to be.
+pub(crate) struct Planned {
+    pub(crate) input: ClusterInput,
+    /// What its endpoints are made from, if we serve them.
+    pub(crate) assignment: Option<AssignmentInput>,
+}
+
+impl Planned {
+    /// The cluster's name.
+    pub(crate) fn name(&self) -> ClusterName<'_> {
+        self.input.name()
+    }
+}
+
+/// Walks the services of a view.
+pub(crate) struct Planner<'a> {
+    view: &'a View,
+    settings: Arc<Settings>,
+    scope: Scope<'a>,
+}
+
+impl<'a> Planner<'a> {
+    pub(crate) fn new(view: &'a View, key: &'a OutboundKey, memo: &Memos) -> Planner<'a> {
+        Planner {
+            view,
+            settings: Settings::outbound(&view.mesh, key, memo),
+            scope: Scope::new(view, key),
+        }
+    }
+
+    /// Every cluster of the view.
+    pub(crate) fn all(&self, mut each: impl FnMut(Planned)) {
+        for service in self.view.services.values() {
+            self.service(service, &mut each);
+        }
+    }
+
+    /// The clusters of one host; none if it is not in scope.
+    pub(crate) fn host(&self, host: &Hostname, mut each: impl FnMut(Planned)) {
+        if let Some(service) = self.view.services.get(host) {
+            self.service(service, &mut each);
+        }
+    }
+
+    /// The cluster of that name.
+    pub(crate) fn named(&self, name: &str) -> Option<Planned> {
+        let Some(ClusterName::Outbound { host, .. }) = ClusterName::parse(name) else {
+            return None;
+        };
+        let mut found = None;
+        self.host(&Hostname::new(host).ok()?, |planned| {
+            if found.is_none() && planned.name().to_string() == name {
+                found = Some(planned);
+            }
+        });
+        found
+    }
+
+    fn service(&self, service: &Arc<Service>, each: &mut impl FnMut(Planned)) {
+        if service.resolution == ServiceResolution::Alias {
+            return;
+        }
+        let rule = self.view.destination_rules.get(&service.hostname);
+        let reach = self.scope.reach(service);
+        for (index, port) in service.ports.iter().enumerate() {
+            let Ok(index) = u16::try_from(index) else {
+                break; // more ports than there are numbers: the rest are duplicates
+            };
+            self.cluster(service, rule, &reach, index, port, None, each);
+            let subsets = rule.map_or(0, |rule| rule.spec.subsets.len());
+            if service.resolution != ServiceResolution::DynamicDns {
+                for subset in 0..subsets {
+                    self.cluster(
+                        service,
+                        rule,
+                        &reach,
+                        index,
+                        port,
+                        Some(subset as u32),
+                        each,
+                    );
+                }
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)] // one loop body, called for the whole service and for each subset
+    fn cluster(
+        &self,
+        service: &Arc<Service>,
+        rule: Option<&Arc<DestinationRule>>,
+        reach: &Reach,
+        index: u16,
+        port: &MeshPort,
+        subset: Option<u32>,
+        each: &mut impl FnMut(Planned),
+    ) {
+        let policy = rule.map_or_else(Policy::default, |rule| {
+            let subset = subset.and_then(|i| rule.spec.subsets.get(i as usize));
+            Policy::of(&rule.spec, port.number, subset)
+        });
+        let policy = policy.or(self.settings.pool.as_ref(), self.settings.outlier.as_ref());
+        let Some(discovery) = discovery(service, port, &policy, self.settings.router) else {
+            return;
+        };
+        let assignment = || AssignmentInput {
+            service: service.clone(),
+            endpoints: self.view.endpoints.get(&service.hostname).cloned(),
+            port: index,
+            subset: subset.and_then(|s| Some((rule?.clone(), s))),
+            reach: reach.clone(),
+            send_unhealthy: policy
+                .outlier_detection
+                .is_none_or(|o| o.min_health_percent <= 0),
+            first_only: discovery == Discovery::LogicalDns,
+        };
+        let (inline, served) = match discovery {
+            Discovery::Eds => (None, Some(assignment())),
+            Discovery::StrictDns | Discovery::LogicalDns => (Some(assignment()), None),
+            Discovery::OriginalDst | Discovery::DynamicDns => (None, None),
+        };
+        each(Planned {
+            input: ClusterInput {
+                service: service.clone(),
+                port: index,
+                subset,
+                rule: rule.cloned(),
+                discovery,
+                inline,
+                settings: self.settings.clone(),
+            },
+            assignment: served,
+        });
+    }
+}
+
+/// How the endpoints of a port are found; `None` if the port has no cluster.
+fn discovery(
+    service: &Service,
+    port: &MeshPort,
+    policy: &Policy<'_>,
+    router: bool,
+) -> Option<Discovery> {
+    if port.protocol == Protocol::Udp {
+        return None;
+    }
+    let found = match service.resolution {
+        ServiceResolution::ClientSideLb => Discovery::Eds,
+        ServiceResolution::DnsLb if service.race_first_connect => Discovery::LogicalDns,
+        ServiceResolution::DnsLb => Discovery::StrictDns,
+        ServiceResolution::DnsRoundRobinLb => Discovery::LogicalDns,
+        ServiceResolution::Passthrough if router => Discovery::Eds,
+        ServiceResolution::Passthrough => Discovery::OriginalDst,
+        ServiceResolution::DynamicDns => {
+            let speaks = matches!(
+                port.protocol,
+                Protocol::Http | Protocol::Http2 | Protocol::Grpc | Protocol::Tls
+            );
+            return (service.hostname.is_wildcard() && speaks).then_some(Discovery::DynamicDns);
+        }
+        ServiceResolution::Alias => return None,
+    };
+    let simple = policy.load_balancer.and_then(|lb| lb.simple);
+    Some(if simple == Some(SimpleLb::Passthrough) {
+        Discovery::OriginalDst
+    } else {
+        found
+    })
+}
