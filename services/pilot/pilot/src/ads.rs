@@ -1,0 +1,454 @@
+//! The xDS endpoint: one HTTP/2 stream per proxy, served straight from shared bytes.
+//!
+//! A response is a small header and slices of the snapshot, so the body is our own `http_body::Body` and no gRPC library stands in
+//! between. What to send is decided when the connection has room: a slow proxy skips snapshots, and nothing queues up.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::Body as AxumBody;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, Request, Response, header};
+use axum::routing::post;
+use bytes::{Buf, Bytes, BytesMut};
+use futures::Stream;
+use http_body::{Body, Frame};
+use parking_lot::Mutex;
+use service_kit::Stop;
+use tokio::sync::watch;
+use tokio_stream::wrappers::WatchStream;
+use xds_core::session::{Answer, Outcome, Setup};
+use xds_core::{Encoded, Session, Snapshot, TypeId};
+
+use crate::metrics::Metrics;
+use crate::node;
+use crate::planner::{Command, ConnectionId, Planner};
+use crate::roster::{Arrival, Connection, Roster, now_us};
+
+const SERVICE: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService";
+/// Messages taken from a stream before it lets others run.
+const BURST: usize = 32;
+
+/// Makes the object for a name that does not exist.
+pub type MissingFn = dyn Fn(TypeId, &str) -> Option<Arc<Encoded>> + Send + Sync;
+
+/// Who decides what a proxy gets: the planner, or a folder served as it is.
+pub trait Snapshots: Send + Sync {
+    /// Admits a proxy by the node of its first request.
+    fn admit(&self, id: ConnectionId, node: Option<Bytes>) -> Admission;
+    /// The stream is over.
+    fn leave(&self, id: ConnectionId);
+}
+
+/// The outcome of an admission, once it is known.
+pub type Admission = Pin<Box<dyn Future<Output = Result<Admitted, Status>> + Send>>;
+
+/// An admitted proxy.
+pub struct Admitted {
+    /// Names for the roster.
+    pub proxy: Arc<str>,
+    /// Whole node id.
+    pub node_id: Arc<str>,
+    /// Cluster.
+    pub cluster_id: Arc<str>,
+    /// Version the proxy says it is.
+    pub version: String,
+    /// Where its snapshots appear.
+    pub snapshots: watch::Receiver<Arc<Snapshot>>,
+}
+
+/// How a stream ends.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// gRPC status code.
+    pub code: u32,
+    /// What the client is told.
+    pub message: String,
+}
+
+impl Status {
+    fn new(code: u32, message: impl Into<String>) -> Status {
+        Status { code, message: message.into() }
+    }
+
+    fn trailers(&self) -> HeaderMap {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", HeaderValue::from(self.code));
+        if !self.message.is_empty() {
+            let encoded = percent(&self.message);
+            if let Ok(value) = HeaderValue::from_str(&encoded) {
+                trailers.insert("grpc-message", value);
+            }
+        }
+        trailers
+    }
+}
+
+/// gRPC's percent-encoding of a message.
+fn percent(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes().take(4096) {
+        match byte {
+            b' '..=b'~' if byte != b'%' => out.push(byte as char),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+/// Serves ADS in both protocols.
+#[derive(Clone)]
+pub struct Ads {
+    /// Who decides what a proxy gets.
+    pub snapshots: Arc<dyn Snapshots>,
+    /// Who is connected.
+    pub roster: Arc<Roster>,
+    /// What all sessions share.
+    pub setup: Arc<Setup>,
+    /// Objects for names that do not exist.
+    pub missing: Arc<MissingFn>,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Ends every stream.
+    pub stop: Stop,
+}
+
+impl Ads {
+    /// The routes of the gRPC service.
+    pub fn router(self) -> Router {
+        Router::new()
+            .route(&format!("{SERVICE}/StreamAggregatedResources"), post(sotw))
+            .route(&format!("{SERVICE}/DeltaAggregatedResources"), post(delta))
+            .fallback(unknown_method)
+            .with_state(self)
+    }
+
+    fn respond(self, session: Session, request: Request<AxumBody>) -> Response<AxumBody> {
+        let is_grpc = request
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|value| value.starts_with("application/grpc"));
+        if !is_grpc {
+            return refuse(Status::new(3, "content-type must be application/grpc"));
+        }
+        let id = self.roster.next_id();
+        let stop = self.stop.clone();
+        let stream = AdsStream {
+            id,
+            inbound: request.into_body(),
+            buffer: BytesMut::new(),
+            session: Arc::new(Mutex::new(session)),
+            phase: Phase::Silent,
+            early: VecDeque::new(),
+            queue: VecDeque::new(),
+            stopped: Box::pin(async move { stop.wait().await }),
+            ads: self,
+        };
+        let mut response = Response::new(AxumBody::new(stream));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        response
+    }
+}
+
+async fn sotw(State(ads): State<Ads>, request: Request<AxumBody>) -> Response<AxumBody> {
+    let session = Session::sotw(ads.setup.clone());
+    ads.respond(session, request)
+}
+
+async fn delta(State(ads): State<Ads>, request: Request<AxumBody>) -> Response<AxumBody> {
+    let session = Session::delta(ads.setup.clone());
+    ads.respond(session, request)
+}
+
+async fn unknown_method() -> Response<AxumBody> {
+    refuse(Status::new(12, "unknown method; this port serves envoy.service.discovery.v3.AggregatedDiscoveryService"))
+}
+
+/// A response that is over before it began: status in the headers.
+fn refuse(status: Status) -> Response<AxumBody> {
+    let mut response = Response::new(AxumBody::empty());
+    response.headers_mut().extend(status.trailers());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
+}
+
+enum Phase {
+    /// Nothing was asked yet.
+    Silent,
+    /// The first request is being admitted.
+    Joining(Admission),
+    /// Snapshots come.
+    Live { snapshots: WatchStream<Arc<Snapshot>>, current: Arc<Snapshot>, connection: Arc<Connection>, settled: bool },
+    /// Trailers were sent.
+    Over,
+}
+
+struct AdsStream {
+    id: ConnectionId,
+    ads: Ads,
+    inbound: AxumBody,
+    buffer: BytesMut,
+    session: Arc<Mutex<Session>>,
+    phase: Phase,
+    /// Requests that came before admission was over.
+    early: VecDeque<Bytes>,
+    queue: VecDeque<Bytes>,
+    stopped: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Body for AdsStream {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = self.get_mut();
+        if matches!(this.phase, Phase::Over) {
+            return Poll::Ready(None);
+        }
+        match this.step(context) {
+            Poll::Ready(Ok(piece)) => Poll::Ready(Some(Ok(Frame::data(piece)))),
+            Poll::Ready(Err(status)) => {
+                this.end(&status);
+                Poll::Ready(Some(Ok(Frame::trailers(status.trailers()))))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl AdsStream {
+    /// The next piece to send, or the end.
+    fn step(&mut self, context: &mut Context<'_>) -> Poll<Result<Bytes, Status>> {
+        if let Some(piece) = self.queue.pop_front() {
+            return Poll::Ready(Ok(piece));
+        }
+        if self.stopped.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(Status::new(14, "this server is going away; connect to another one")));
+        }
+        for _ in 0..BURST {
+            match self.poll_message(context) {
+                Poll::Ready(Ok(Some(message))) => self.take(message)?,
+                Poll::Ready(Ok(None)) => return Poll::Ready(Err(Status::new(0, ""))),
+                Poll::Ready(Err(status)) => return Poll::Ready(Err(status)),
+                Poll::Pending => return self.push(context),
+            }
+        }
+        // More may be waiting: answer what is there, and come back.
+        let pushed = self.push(context);
+        if pushed.is_pending() {
+            context.waker().wake_by_ref();
+        }
+        pushed
+    }
+
+    /// The next whole message of the request, `None` at its end.
+    fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
+        loop {
+            if let Some(message) = self.deframe()? {
+                return Poll::Ready(Ok(Some(message)));
+            }
+            match std::task::ready!(Pin::new(&mut self.inbound).poll_frame(context)) {
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.buffer.extend_from_slice(&data);
+                    }
+                }
+                // A client that vanishes ends the stream like one that says goodbye.
+                Some(Err(_)) | None => return Poll::Ready(Ok(None)),
+            }
+        }
+    }
+
+    fn deframe(&mut self) -> Result<Option<Bytes>, Status> {
+        let Some(prefix) = self.buffer.first_chunk::<5>() else { return Ok(None) };
+        if prefix[0] != 0 {
+            return Err(Status::new(12, "compressed messages are not accepted"));
+        }
+        let len = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
+        let limit = self.ads.setup.limits.message;
+        if len > limit {
+            return Err(Status::new(8, format!("request of {len} bytes is larger than the limit of {limit}")));
+        }
+        if self.buffer.len() < 5 + len {
+            return Ok(None);
+        }
+        self.buffer.advance(5);
+        let message = Bytes::copy_from_slice(&self.buffer.split_to(len));
+        if self.buffer.is_empty() {
+            // Idle streams hold no buffer.
+            self.buffer = BytesMut::new();
+        }
+        Ok(Some(message))
+    }
+
+    fn take(&mut self, message: Bytes) -> Result<(), Status> {
+        match &self.phase {
+            Phase::Silent => {
+                let parsed = self.session.lock().parse(message.clone()).map_err(|e| refusal(&e))?;
+                self.phase = Phase::Joining(self.ads.snapshots.admit(self.id, parsed.node));
+                self.early.push_back(message);
+                Ok(())
+            }
+            Phase::Joining(_) if self.early.len() < BURST => {
+                self.early.push_back(message);
+                Ok(())
+            }
+            Phase::Joining(_) => Err(Status::new(8, "too many requests before the first answer")),
+            Phase::Live { .. } => self.handle(message),
+            Phase::Over => Ok(()),
+        }
+    }
+
+    fn handle(&mut self, message: Bytes) -> Result<(), Status> {
+        let Phase::Live { current, connection, settled, .. } = &mut self.phase else { return Ok(()) };
+        let mut session = self.session.lock();
+        let request = session.parse(message).map_err(|e| refusal(&e))?;
+        let outcome = session.on_request(request).map_err(|e| refusal(&e))?;
+        *settled = false;
+        match outcome {
+            Outcome::UnknownType(url) => {
+                tracing::warn!(proxy = %connection.proxy, type_url = %url, "a type that is not served was asked for");
+                self.ads.metrics.unknown_type();
+            }
+            Outcome::Known { type_id, answer, .. } => match answer {
+                Answer::None => {}
+                Answer::Stale => self.ads.metrics.expired_nonce(type_id),
+                Answer::Ack(_) => {
+                    let synced = session.is_synced(current);
+                    drop(session);
+                    if synced {
+                        self.ads.roster.tell();
+                    }
+                }
+                Answer::Nack(nonce) => {
+                    let text = session.status(type_id).and_then(|s| s.nack.map(|n| n.text.to_string())).unwrap_or_default();
+                    drop(session);
+                    connection.rejected_us.lock().insert(type_id.index(), now_us());
+                    let nonce = nonce.map(|n| n.to_string()).unwrap_or_default();
+                    tracing::warn!(proxy = %connection.proxy, type_url = type_id.type_url(), nonce, error = text, "rejected");
+                    self.ads.metrics.rejected(type_id);
+                    self.ads.roster.tell();
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// Sends what is due.
+    fn push(&mut self, context: &mut Context<'_>) -> Poll<Result<Bytes, Status>> {
+        if let Phase::Joining(admission) = &mut self.phase {
+            let admitted = std::task::ready!(admission.as_mut().poll(context))?;
+            let current = admitted.snapshots.borrow().clone();
+            let connection = self.ads.roster.arrive(Arrival {
+                id: self.id,
+                proxy: admitted.proxy,
+                node_id: admitted.node_id,
+                cluster_id: admitted.cluster_id,
+                proxy_version: admitted.version,
+                session: self.session.clone(),
+                snapshot: admitted.snapshots.clone(),
+            });
+            self.ads.metrics.connected(&connection.proxy, self.id);
+            self.phase = Phase::Live {
+                snapshots: WatchStream::from_changes(admitted.snapshots),
+                current,
+                connection,
+                settled: false,
+            };
+            for message in std::mem::take(&mut self.early) {
+                self.handle(message)?;
+            }
+        }
+        let Phase::Live { snapshots, current, settled, .. } = &mut self.phase else { return Poll::Pending };
+        loop {
+            match Pin::new(&mut *snapshots).poll_next(context) {
+                Poll::Ready(Some(newer)) => {
+                    *current = newer;
+                    *settled = false;
+                }
+                Poll::Ready(None) => return Poll::Ready(Err(Status::new(14, "this server is going away"))),
+                Poll::Pending => break,
+            }
+        }
+        if *settled {
+            return Poll::Pending;
+        }
+        let missing = &*self.ads.missing;
+        let response = self.session.lock().poll(current, &|type_id, name| missing(type_id, name));
+        match response {
+            Some(response) => {
+                self.ads.metrics.pushed(&response);
+                self.queue = response.pieces;
+                match self.queue.pop_front() {
+                    Some(piece) => Poll::Ready(Ok(piece)),
+                    None => Poll::Pending,
+                }
+            }
+            None => {
+                *settled = true;
+                Poll::Pending
+            }
+        }
+    }
+
+    fn end(&mut self, status: &Status) {
+        if let Phase::Live { connection, .. } = &self.phase {
+            tracing::debug!(proxy = %connection.proxy, code = status.code, message = status.message, "stream over");
+            self.ads.roster.leave(self.id);
+            self.ads.metrics.disconnected();
+        }
+        if !matches!(self.phase, Phase::Over | Phase::Silent) {
+            self.ads.snapshots.leave(self.id);
+        }
+        if status.code != 0 && status.code != 14 {
+            tracing::warn!(code = status.code, message = status.message, "a stream was refused");
+            self.ads.metrics.refused();
+        }
+        self.phase = Phase::Over;
+    }
+}
+
+impl Drop for AdsStream {
+    fn drop(&mut self) {
+        self.end(&Status::new(0, ""));
+    }
+}
+
+fn refusal(refusal: &xds_core::Refusal) -> Status {
+    Status::new(refusal.code() as u32, refusal.to_string())
+}
+
+/// Snapshots made by the planner.
+pub struct Planned {
+    /// The planner.
+    pub planner: Planner,
+    /// Whether the first snapshot was built; before, streams are told to come back.
+    pub ready: watch::Receiver<bool>,
+}
+
+impl Snapshots for Planned {
+    fn admit(&self, id: ConnectionId, node: Option<Bytes>) -> Admission {
+        let (planner, ready) = (self.planner.clone(), *self.ready.borrow());
+        Box::pin(async move {
+            let introduced = node::introduce(node.as_deref()).map_err(|e| Status::new(3, e.to_string()))?;
+            if !ready {
+                return Err(Status::new(14, "the first configuration has not arrived yet; try again"));
+            }
+            let proxy = introduced.proxy;
+            let (name, node_id, cluster_id) = (proxy.id.clone(), proxy.node_id.clone(), proxy.cluster_id.clone());
+            let snapshots = planner.connect(id, proxy).await.ok_or_else(|| Status::new(14, "this server is going away"))?;
+            Ok(Admitted { proxy: name, node_id, cluster_id, version: introduced.version, snapshots })
+        })
+    }
+
+    fn leave(&self, id: ConnectionId) {
+        self.planner.send(Command::Disconnect(id));
+    }
+}
