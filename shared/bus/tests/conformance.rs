@@ -1,5 +1,7 @@
 //! What every bus must do, run on the one in memory and on a real NATS server.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

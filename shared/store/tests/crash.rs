@@ -1,5 +1,7 @@
 //! Processes killed while they commit: a revision that was acknowledged is there, and none is there by half.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
+
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
@@ -16,6 +18,10 @@ const OBJECTS: usize = 60;
 /// No test of its own: what the others start in a second process, and kill.
 #[tokio::test]
 async fn committing_child() {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "how a test talks to itself in a second process"
+    )]
     let Ok(url) = std::env::var(URL) else { return };
     let store = Store::open(&url).await.unwrap();
     let holder = std::process::id().to_string();
@@ -130,7 +136,7 @@ async fn kill_writers(url: &str) {
             last = writer.acknowledged().unwrap();
         }
         // Into the next commit, a different distance each time.
-        std::thread::sleep(Duration::from_micros(400 * round));
+        tokio::time::sleep(Duration::from_micros(400 * round)).await;
         let last = writer.kill(last);
         let store = Store::open(url).await.unwrap();
         check(&store, last).await;

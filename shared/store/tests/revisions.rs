@@ -1,5 +1,7 @@
 //! What a store must do, run on SQLite and on a real PostgreSQL server.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails says where")]
+
 use std::time::Duration;
 
 use store::{

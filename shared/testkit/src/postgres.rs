@@ -2,6 +2,11 @@
 //!
 //! Uses the standard library alone, so that a test may include this one file instead of the whole crate.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "starts a process and waits for it outside of any runtime"
+)]
+
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::fs::chown;
