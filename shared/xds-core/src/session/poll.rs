@@ -97,10 +97,9 @@ impl Session {
 
         let before = std::mem::replace(&mut w.sent, new.clone());
         let first = opening || w.answered.is_none();
-        let before = if unsure {
-            None
-        } else {
-            Some(if first { Layers::default() } else { before })
+        let before = Before {
+            layers: (!unsure).then(|| if first { Layers::default() } else { before }),
+            held: before_held,
         };
         w.answered = w.interest.clone();
         w.opening = false;
@@ -116,14 +115,12 @@ impl Session {
         }
         if t == TypeId::Cds {
             let all = first && !(self.delta && reconnect);
-            self.force(
-                all,
-                if self.delta && !plan.whole {
-                    &plan.puts
-                } else {
-                    &changed
-                },
-            );
+            let some = if self.delta && !plan.whole {
+                &plan.puts
+            } else {
+                &changed
+            };
+            self.force(all, some);
         }
         self.respond(t, w, snapshot, before, plan)
     }
@@ -311,12 +308,11 @@ impl Session {
                 } else {
                     Carried::Some(plan.puts.into())
                 };
-                let before_held = w.held().to_vec();
                 w.push(Outstanding {
                     nonce,
                     version,
-                    before,
-                    before_held,
+                    before: before.layers,
+                    before_held: before.held,
                     carried,
                 });
                 Some(response)

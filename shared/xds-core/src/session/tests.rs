@@ -1034,7 +1034,7 @@ fn a_session_is_small() {
     use super::watch::{Outstanding, Watch};
     let four_types = size_of::<Session>() + 4 * size_of::<Watch>();
     assert!(four_types < 2048, "{four_types}");
-    expect!["session 144, watch 312, unanswered response 104"].assert_eq(&format!(
+    expect!["session 136, watch 248, unanswered response 96"].assert_eq(&format!(
         "session {}, watch {}, unanswered response {}",
         size_of::<Session>(),
         size_of::<Watch>(),
