@@ -46,7 +46,11 @@ impl Object {
     /// An object with its content hash.
     pub fn new(meta: Meta, body: Body) -> Object {
         let version = mesh_types::version_of_json(&(&meta, &body));
-        Object { meta, body, version }
+        Object {
+            meta,
+            body,
+            version,
+        }
     }
 }
 
@@ -67,6 +71,14 @@ macro_rules! bodies {
             /// Reads the spec of a kind from JSON that this crate wrote; nothing is checked beyond the types.
             pub fn from_json(kind: Kind, json: serde_json::Value) -> Result<Body, serde_json::Error> {
                 Ok(match kind { $(Kind::$kind => Body::$kind(Arc::new(serde_json::from_value(json)?)),)* })
+            }
+
+            /// As [`Body::from_json`], with the place of an error.
+            pub(crate) fn from_json_tracked(
+                kind: Kind,
+                json: serde_json::Value,
+            ) -> Result<Body, serde_path_to_error::Error<serde_json::Error>> {
+                Ok(match kind { $(Kind::$kind => Body::$kind(Arc::new(serde_path_to_error::deserialize(json)?)),)* })
             }
         }
 

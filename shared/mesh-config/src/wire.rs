@@ -28,7 +28,11 @@ struct WireRef<'a> {
 ///
 /// A value that JSON cannot carry would make `null`; our types have none.
 pub fn encode(object: &Object) -> Value {
-    serde_json::to_value(WireRef { meta: &object.meta, body: &object.body }).unwrap_or(Value::Null)
+    serde_json::to_value(WireRef {
+        meta: &object.meta,
+        body: &object.body,
+    })
+    .unwrap_or(Value::Null)
 }
 
 /// An object from the JSON that [`encode`] made.
@@ -41,7 +45,11 @@ pub fn decode_wire(json: Value) -> Result<Object, WireError> {
 impl Object {
     /// The object as bytes of JSON, the same for the same content.
     pub fn to_wire(&self) -> Vec<u8> {
-        serde_json::to_vec(&WireRef { meta: &self.meta, body: &self.body }).unwrap_or_default()
+        serde_json::to_vec(&WireRef {
+            meta: &self.meta,
+            body: &self.body,
+        })
+        .unwrap_or_default()
     }
 
     /// The object that [`Object::to_wire`] wrote. Its version is computed anew.
@@ -57,9 +65,14 @@ mod tests {
     use mesh_types::{Hostname, Key, Kind, Labels, Locality, Protocol};
 
     use super::*;
-    use crate::resource::destination_rule::{ConsistentHashLb, DestinationRule, LoadBalancerSettings, TrafficPolicy};
+    use crate::resource::destination_rule::{
+        ConsistentHashLb, DestinationRule, LoadBalancerSettings, TrafficPolicy,
+    };
     use crate::resource::mesh::MeshConfig;
-    use crate::resource::normal::{Health, MeshEndpoint, MeshEndpoints, MeshPort, MeshService, MeshWorkload, Registry, ServiceResolution};
+    use crate::resource::normal::{
+        Health, MeshEndpoint, MeshEndpoints, MeshPort, MeshService, MeshWorkload, Registry,
+        ServiceResolution,
+    };
     use crate::resource::platform::{IntOrString, K8sServicePort, Service, ServiceSpec};
     use crate::resource::{Double, Duration};
 
@@ -109,7 +122,12 @@ mod tests {
             external: false,
             addresses: vec!["10.0.0.1".into()],
             auto_addresses: Vec::new(),
-            ports: vec![MeshPort { name: "http".into(), number: 80, protocol: Protocol::Http, target_port: 8080 }],
+            ports: vec![MeshPort {
+                name: "http".into(),
+                number: 80,
+                protocol: Protocol::Http,
+                target_port: 8080,
+            }],
             export_to: vec!["*".into()],
             labels: Labels::default(),
             selector: mesh_types::Selector(Labels::from_iter([("app", "reviews")])),
@@ -150,7 +168,11 @@ mod tests {
         });
         round_trip(Service {
             spec: ServiceSpec {
-                ports: vec![K8sServicePort { port: 80, target_port: Some(IntOrString::String("http".into())), ..Default::default() }],
+                ports: vec![K8sServicePort {
+                    port: 80,
+                    target_port: Some(IntOrString::String("http".into())),
+                    ..Default::default()
+                }],
                 ..Default::default()
             },
             ..Default::default()
@@ -160,14 +182,25 @@ mod tests {
     #[test]
     fn mesh_config_keeps_what_it_does_not_know_and_exact_numbers() {
         let mut config = MeshConfig::default();
-        config.other.0.insert("extensionProviders".into(), serde_json::json!([{"name": "x", "n": 0.1}]));
-        config.default_config.tracing = Some(crate::resource::mesh::Tracing { sampling: Double(100.0 / 3.0), ..Default::default() });
+        config.other.0.insert(
+            "extensionProviders".into(),
+            serde_json::json!([{"name": "x", "n": 0.1}]),
+        );
+        config.default_config.tracing = Some(crate::resource::mesh::Tracing {
+            sampling: Double(100.0 / 3.0),
+            ..Default::default()
+        });
         round_trip(config);
     }
 
     #[test]
     fn garbage_is_an_error() {
-        for bad in ["", "{}", "[]", r#"{"meta":{"key":{"kind":"Nope","namespace":"","name":""}},"body":{}}"#] {
+        for bad in [
+            "",
+            "{}",
+            "[]",
+            r#"{"meta":{"key":{"kind":"Nope","namespace":"","name":""}},"body":{}}"#,
+        ] {
             assert!(Object::from_wire(bad.as_bytes()).is_err(), "{bad}");
         }
         assert_eq!(Kind::ALL.len(), 17);

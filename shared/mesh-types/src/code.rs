@@ -90,6 +90,7 @@ impl Serialize for Code {
 impl<'de> Deserialize<'de> for Code {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Code, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Code::parse(&text).ok_or_else(|| de::Error::custom(format!("{text:?} is no code of a finding")))
+        Code::parse(&text)
+            .ok_or_else(|| de::Error::custom(format!("{text:?} is no code of a finding")))
     }
 }

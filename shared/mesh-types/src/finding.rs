@@ -31,7 +31,11 @@ pub struct FieldError {
 impl FieldError {
     /// An error at a place.
     pub fn new(path: FieldPath, code: Code, message: impl Into<String>) -> FieldError {
-        FieldError { path, code, message: message.into() }
+        FieldError {
+            path,
+            code,
+            message: message.into(),
+        }
     }
 }
 
@@ -136,13 +140,17 @@ mod tests {
     fn prints_what_is_known_and_reads_back() {
         let key = Key::new(Kind::VirtualService, "shop", "reviews");
         let path = FieldPath::parse("spec.http[2].route");
-        let finding = Finding::new(&key, path, Code::OutOfRange, "weights add up to 0").at("a.yaml", 7);
+        let finding =
+            Finding::new(&key, path, Code::OutOfRange, "weights add up to 0").at("a.yaml", 7);
         assert_eq!(
             finding.to_string(),
             "a.yaml:7: VirtualService shop/reviews: spec.http[2].route: weights add up to 0 [out-of-range]"
         );
         let json = serde_json::to_string(&finding).unwrap();
         assert_eq!(serde_json::from_str::<Finding>(&json).unwrap(), finding);
-        assert_eq!(Finding::about_text(Code::Syntax, "oops").to_string(), "oops [syntax]");
+        assert_eq!(
+            Finding::about_text(Code::Syntax, "oops").to_string(),
+            "oops [syntax]"
+        );
     }
 }

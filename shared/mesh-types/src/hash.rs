@@ -16,7 +16,10 @@ pub fn version_of(bytes: &[u8]) -> Version {
 /// A value that serde_json cannot represent (a map with non-text keys) hashes as `null`; our types have none.
 pub fn version_of_json<T: Serialize>(value: &T) -> Version {
     let mut text = Vec::with_capacity(256);
-    write_sorted(&serde_json::to_value(value).unwrap_or(Value::Null), &mut text);
+    write_sorted(
+        &serde_json::to_value(value).unwrap_or(Value::Null),
+        &mut text,
+    );
     version_of(&text)
 }
 
@@ -63,11 +66,17 @@ mod tests {
 
     #[test]
     fn member_order_does_not_matter() {
-        assert_eq!(version_of_json(&json!({"a": 1, "b": [2]})), version_of_json(&json!({"b": [2], "a": 1})));
+        assert_eq!(
+            version_of_json(&json!({"a": 1, "b": [2]})),
+            version_of_json(&json!({"b": [2], "a": 1}))
+        );
     }
 
     #[test]
     fn item_order_matters() {
-        assert_ne!(version_of_json(&json!([1, 2])), version_of_json(&json!([2, 1])));
+        assert_ne!(
+            version_of_json(&json!([1, 2])),
+            version_of_json(&json!([2, 1]))
+        );
     }
 }

@@ -38,11 +38,16 @@ impl Hostname {
         if text.len() > 255 {
             return Err(HostnameError::TooLong(text.len()));
         }
-        if text.chars().any(|c| c.is_whitespace() || c.is_control() || matches!(c, '/' | '|' | '"' | '\\')) {
+        if text
+            .chars()
+            .any(|c| c.is_whitespace() || c.is_control() || matches!(c, '/' | '|' | '"' | '\\'))
+        {
             return Err(HostnameError::Character(text.into()));
         }
         let rest = text.strip_prefix('*').unwrap_or(text);
-        if rest.contains('*') || (rest.len() < text.len() && !rest.is_empty() && !rest.starts_with('.')) {
+        if rest.contains('*')
+            || (rest.len() < text.len() && !rest.is_empty() && !rest.starts_with('.'))
+        {
             return Err(HostnameError::Wildcard(text.into()));
         }
         Ok(Hostname(if text.bytes().any(|b| b.is_ascii_uppercase()) {
@@ -80,7 +85,13 @@ impl Hostname {
     /// Whether some name is matched by both.
     pub fn matches(&self, other: &Hostname) -> bool {
         match (self.0.strip_prefix('*'), other.0.strip_prefix('*')) {
-            (Some(a), Some(b)) => if a.len() >= b.len() { a.ends_with(b) } else { b.ends_with(a) },
+            (Some(a), Some(b)) => {
+                if a.len() >= b.len() {
+                    a.ends_with(b)
+                } else {
+                    b.ends_with(a)
+                }
+            }
             (Some(suffix), None) => other.0.ends_with(suffix),
             (None, Some(suffix)) => self.0.ends_with(suffix),
             (None, None) => self == other,
@@ -161,14 +172,32 @@ mod tests {
     fn more_specific_comes_first() {
         let mut hosts = ["*", "*.com", "a.com", "*.foo.com", "b.foo.com"].map(host);
         hosts.sort_by(Hostname::specificity);
-        assert_eq!(hosts.map(|h| h.to_string()), ["b.foo.com", "a.com", "*.foo.com", "*.com", "*"]);
+        assert_eq!(
+            hosts.map(|h| h.to_string()),
+            ["b.foo.com", "a.com", "*.foo.com", "*.com", "*"]
+        );
     }
 
     #[test]
     fn short_names_are_completed() {
-        assert_eq!(Hostname::resolve("Reviews", "shop", "cluster.local").unwrap().as_str(), "reviews.shop.svc.cluster.local");
-        assert_eq!(Hostname::resolve("a.b", "shop", "cluster.local").unwrap().as_str(), "a.b");
-        assert_eq!(Hostname::resolve("*", "shop", "cluster.local").unwrap().as_str(), "*");
+        assert_eq!(
+            Hostname::resolve("Reviews", "shop", "cluster.local")
+                .unwrap()
+                .as_str(),
+            "reviews.shop.svc.cluster.local"
+        );
+        assert_eq!(
+            Hostname::resolve("a.b", "shop", "cluster.local")
+                .unwrap()
+                .as_str(),
+            "a.b"
+        );
+        assert_eq!(
+            Hostname::resolve("*", "shop", "cluster.local")
+                .unwrap()
+                .as_str(),
+            "*"
+        );
     }
 
     #[test]

@@ -94,7 +94,12 @@ impl Kind {
     /// The API group, empty for Kubernetes' core group.
     pub fn group(self) -> &'static str {
         match self {
-            Kind::Namespace | Kind::Node | Kind::Service | Kind::Pod | Kind::Secret | Kind::ConfigMap => "",
+            Kind::Namespace
+            | Kind::Node
+            | Kind::Service
+            | Kind::Pod
+            | Kind::Secret
+            | Kind::ConfigMap => "",
             Kind::EndpointSlice => "discovery.k8s.io",
             Kind::ServiceEntry
             | Kind::WorkloadEntry
@@ -114,7 +119,11 @@ impl Kind {
 
     /// The collection type URL used between Galley and Pilot: `type.googleapis.com/<group>/<Kind>`, `core` for the core group.
     pub fn type_url(self) -> String {
-        let group = if self.group().is_empty() { "core" } else { self.group() };
+        let group = if self.group().is_empty() {
+            "core"
+        } else {
+            self.group()
+        };
         format!("type.googleapis.com/{group}/{}", self.as_str())
     }
 
@@ -146,12 +155,20 @@ pub struct Key {
 impl Key {
     /// A key from its parts.
     pub fn new(kind: Kind, namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Key {
-        Key { kind, namespace: namespace.into(), name: name.into() }
+        Key {
+            kind,
+            namespace: namespace.into(),
+            name: name.into(),
+        }
     }
 
     /// `namespace/name`, or the bare name of a cluster-wide object.
     pub fn path(&self) -> String {
-        if self.namespace.is_empty() { self.name.to_string() } else { format!("{}/{}", self.namespace, self.name) }
+        if self.namespace.is_empty() {
+            self.name.to_string()
+        } else {
+            format!("{}/{}", self.namespace, self.name)
+        }
     }
 }
 

@@ -34,7 +34,12 @@ impl Labels {
 
 impl<K: Into<Arc<str>>, V: Into<Arc<str>>> FromIterator<(K, V)> for Labels {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(items: I) -> Self {
-        Labels(items.into_iter().map(|(k, v)| (k.into(), v.into())).collect())
+        Labels(
+            items
+                .into_iter()
+                .map(|(k, v)| (k.into(), v.into()))
+                .collect(),
+        )
     }
 }
 

@@ -25,7 +25,11 @@ impl Locality {
     pub fn parse(text: &str) -> Locality {
         let mut parts = text.splitn(3, '/');
         let mut next = || parts.next().unwrap_or_default().into();
-        Locality { region: next(), zone: next(), sub_zone: next() }
+        Locality {
+            region: next(),
+            zone: next(),
+            sub_zone: next(),
+        }
     }
 
     /// Whether nothing is known.

@@ -23,19 +23,29 @@ impl FieldPath {
         FieldPath::default()
     }
 
-    /// Reads `spec.http[2].route`.
+    /// Reads `spec.http[2].route` or `metadata.labels["app.kubernetes.io/name"]`.
     pub fn parse(text: &str) -> FieldPath {
-        let mut path = FieldPath::root();
-        for part in text.split('.').filter(|p| !p.is_empty()) {
-            let (name, indexes) = part.split_at(part.find('[').unwrap_or(part.len()));
-            if !name.is_empty() {
-                path = path.field(name);
-            }
-            for index in indexes.split(['[', ']']).filter_map(|i| i.parse().ok()) {
-                path = path.index(index);
+        let mut segments = Vec::new();
+        let mut rest = text;
+        while !rest.is_empty() {
+            if let Some(tail) = rest.strip_prefix("[\"") {
+                let (name, tail) = tail.split_once("\"]").unwrap_or((tail, ""));
+                segments.push(Segment::Field(name.into()));
+                rest = tail;
+            } else if let Some(tail) = rest.strip_prefix('[') {
+                let (index, tail) = tail.split_once(']').unwrap_or((tail, ""));
+                segments.extend(index.parse().ok().map(Segment::Index));
+                rest = tail;
+            } else {
+                let tail = rest.strip_prefix('.').unwrap_or(rest);
+                let (name, tail) = tail.split_at(tail.find(['.', '[']).unwrap_or(tail.len()));
+                if !name.is_empty() {
+                    segments.push(Segment::Field(name.into()));
+                }
+                rest = tail;
             }
         }
-        path
+        FieldPath(segments)
     }
 
     /// This path, one member deeper.
@@ -58,10 +68,19 @@ impl FieldPath {
     }
 }
 
+impl From<Vec<Segment>> for FieldPath {
+    fn from(segments: Vec<Segment>) -> FieldPath {
+        FieldPath(segments)
+    }
+}
+
 impl fmt::Display for FieldPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, segment) in self.0.iter().enumerate() {
             match segment {
+                Segment::Field(name) if name.is_empty() || name.contains(['.', '[', ']', '"']) => {
+                    write!(f, "[\"{name}\"]")?
+                }
                 Segment::Field(name) if i == 0 => f.write_str(name)?,
                 Segment::Field(name) => write!(f, ".{name}")?,
                 Segment::Index(index) => write!(f, "[{index}]")?,
@@ -89,8 +108,20 @@ mod tests {
 
     #[test]
     fn prints_and_reads_back() {
-        let path = FieldPath::root().field("spec").field("http").index(2).field("route");
+        let path = FieldPath::root()
+            .field("spec")
+            .field("http")
+            .index(2)
+            .field("route");
         assert_eq!(path.to_string(), "spec.http[2].route");
         assert_eq!(FieldPath::parse("spec.http[2].route"), path);
+        let label = FieldPath::root()
+            .field("labels")
+            .field("app.kubernetes.io/name");
+        assert_eq!(label.to_string(), r#"labels["app.kubernetes.io/name"]"#);
+        assert_eq!(FieldPath::parse(&label.to_string()), label);
+        for odd in ["[", "[\"", "..", "a[b]c", "]"] {
+            FieldPath::parse(odd);
+        }
     }
 }

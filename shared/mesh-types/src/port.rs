@@ -26,7 +26,11 @@ impl TryFrom<u32> for Port {
     type Error = PortError;
 
     fn try_from(n: u32) -> Result<Port, PortError> {
-        u16::try_from(n).ok().and_then(NonZeroU16::new).map(Port).ok_or(PortError(n))
+        u16::try_from(n)
+            .ok()
+            .and_then(NonZeroU16::new)
+            .map(Port)
+            .ok_or(PortError(n))
     }
 }
 
@@ -108,7 +112,14 @@ impl Protocol {
 
     /// HTTP the proxy can read: HTTP, HTTP/2, forward proxy, gRPC, gRPC-Web.
     pub fn is_http(self) -> bool {
-        matches!(self, Protocol::Http | Protocol::Http2 | Protocol::HttpProxy | Protocol::Grpc | Protocol::GrpcWeb)
+        matches!(
+            self,
+            Protocol::Http
+                | Protocol::Http2
+                | Protocol::HttpProxy
+                | Protocol::Grpc
+                | Protocol::GrpcWeb
+        )
     }
 
     /// HTTP/2, gRPC or gRPC-Web.
@@ -130,7 +141,12 @@ impl Protocol {
     pub fn is_tcp(self) -> bool {
         matches!(
             self,
-            Protocol::Tcp | Protocol::Https | Protocol::Tls | Protocol::Mongo | Protocol::Redis | Protocol::Mysql
+            Protocol::Tcp
+                | Protocol::Https
+                | Protocol::Tls
+                | Protocol::Mongo
+                | Protocol::Redis
+                | Protocol::Mysql
         )
     }
 }

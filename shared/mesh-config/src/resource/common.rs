@@ -44,12 +44,16 @@ impl Duration {
 
     /// A duration of whole milliseconds.
     pub const fn from_millis(ms: i64) -> Duration {
-        Duration { nanos: ms as i128 * 1_000_000 }
+        Duration {
+            nanos: ms as i128 * 1_000_000,
+        }
     }
 
     /// A duration of whole seconds.
     pub const fn from_secs(s: i64) -> Duration {
-        Duration { nanos: s as i128 * 1_000_000_000 }
+        Duration {
+            nanos: s as i128 * 1_000_000_000,
+        }
     }
 
     /// Reads `1.5s`, `100ms`, `1h30m`, `-2s`; `None` if the text is no duration or beyond ten thousand years.
@@ -68,7 +72,9 @@ impl Duration {
         while !rest.is_empty() {
             let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
             let (number, tail) = rest.split_at(digits);
-            let unit_len = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+            let unit_len = tail
+                .find(|c: char| c.is_ascii_digit() || c == '.')
+                .unwrap_or(tail.len());
             let (unit, next) = tail.split_at(unit_len);
             let scale: i128 = match unit {
                 "ns" => 1,
@@ -93,7 +99,9 @@ impl Duration {
             }
             rest = next;
         }
-        (nanos <= 315_576_000_000 * 1_000_000_000).then_some(Duration { nanos: sign * nanos })
+        (nanos <= 315_576_000_000 * 1_000_000_000).then_some(Duration {
+            nanos: sign * nanos,
+        })
     }
 
     /// Whole seconds, rounded towards zero.
@@ -110,7 +118,10 @@ impl Duration {
 impl fmt::Display for Duration {
     /// As protobuf JSON writes it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (sign, nanos) = (if self.nanos < 0 { "-" } else { "" }, self.nanos.unsigned_abs());
+        let (sign, nanos) = (
+            if self.nanos < 0 { "-" } else { "" },
+            self.nanos.unsigned_abs(),
+        );
         let (whole, fraction) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
         if fraction == 0 {
             return write!(f, "{sign}{whole}s");
@@ -129,8 +140,11 @@ impl Serialize for Duration {
 impl<'de> Deserialize<'de> for Duration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Duration::parse(&text)
-            .ok_or_else(|| de::Error::custom(format!("{text:?} is no duration; write for example 1.5s, 100ms or 1h")))
+        Duration::parse(&text).ok_or_else(|| {
+            de::Error::custom(format!(
+                "{text:?} is no duration; write for example 1.5s, 100ms or 1h"
+            ))
+        })
     }
 }
 

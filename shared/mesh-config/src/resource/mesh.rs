@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::common::{Double, Duration};
 use super::destination_rule::{
-    ConnectionPoolSettings, H2UpgradePolicy, LocalityLoadBalancerSetting, OutlierDetection, TcpKeepalive,
+    ConnectionPoolSettings, H2UpgradePolicy, LocalityLoadBalancerSetting, OutlierDetection,
+    TcpKeepalive,
 };
 use super::sidecar::OutboundTrafficPolicy;
 use super::virtual_service::HttpRetry;
@@ -65,6 +66,7 @@ pub struct MeshConfig {
     /// How often DNS clusters resolve when the answer has no TTL. Default 60s.
     pub dns_refresh_rate: Duration,
     /// Whether HTTP/1.1 connections are upgraded. Default DO_NOT_UPGRADE.
+    #[schemars(extend("x-flotilla-numbers" = ["DO_NOT_UPGRADE", "UPGRADE"]))]
     pub h2_upgrade_policy: H2UpgradePolicy,
     /// Pattern of inbound statistics names.
     pub inbound_cluster_stat_name: String,
@@ -126,7 +128,10 @@ impl Default for MeshConfig {
             h2_upgrade_policy: H2UpgradePolicy::DoNotUpgrade,
             inbound_cluster_stat_name: String::new(),
             outbound_cluster_stat_name: String::new(),
-            locality_lb_setting: Some(LocalityLoadBalancerSetting { enabled: Some(true), ..Default::default() }),
+            locality_lb_setting: Some(LocalityLoadBalancerSetting {
+                enabled: Some(true),
+                ..Default::default()
+            }),
             default_http_retry_policy: None,
             default_inbound_http_retry_policy: None,
             default_traffic_policy: None,
@@ -291,5 +296,6 @@ pub struct GatewayTopology {
     pub forward_client_cert_details: Option<String>,
     /// Expect the PROXY protocol.
     #[schemars(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<OtherFields>,
 }

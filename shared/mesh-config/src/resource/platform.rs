@@ -240,7 +240,9 @@ pub struct Secret {
 
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Secret").field("keys", &self.data.keys().collect::<Vec<_>>()).finish_non_exhaustive()
+        f.debug_struct("Secret")
+            .field("keys", &self.data.keys().collect::<Vec<_>>())
+            .finish_non_exhaustive()
     }
 }
 
