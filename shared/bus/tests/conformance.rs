@@ -413,3 +413,53 @@ async fn lost_buckets_come_back_with_what_we_put() {
     assert_eq!(facts["new"], "2");
     assert_eq!(kv.get("dropped").await.unwrap(), None);
 }
+
+#[tokio::test]
+async fn a_bucket_deleted_under_us_is_made_again() {
+    let nats = Nats::start();
+    let bus = over(&nats).await;
+    connected(&bus, true).await;
+    let kv = bus.kv("facts", TTL).await.unwrap();
+    let mut watch = kv.watch();
+    assert_eq!(batch(&mut watch).await, []);
+    kv.put("a", bytes("1")).await.unwrap();
+    let server = async_nats::connect(nats.url()).await.unwrap();
+    let jetstream = async_nats::jetstream::new(server);
+    jetstream.delete_key_value("facts").await.unwrap();
+
+    kv.put("b", bytes("2")).await.unwrap();
+    assert_eq!(
+        kv.list().await.unwrap(),
+        [("a".to_owned(), bytes("1")), ("b".to_owned(), bytes("2"))]
+    );
+    // The watch is told to forget, then hears of both.
+    while next(&mut watch).await != KvEvent::Reset {}
+    let mut heard = std::collections::BTreeSet::new();
+    while heard.len() < 2 {
+        if let KvEvent::Put { key, .. } = next(&mut watch).await {
+            heard.insert(key);
+        }
+    }
+
+    jetstream.delete_key_value("facts").await.unwrap();
+    assert_eq!(kv.list().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_server_without_jetstream_still_carries_news() {
+    let nats = Nats::start_plain();
+    let bus = over(&nats).await;
+    connected(&bus, true).await;
+    let mut news = bus.subscribe("news").await.unwrap();
+    bus.publish("news", bytes("heard")).await.unwrap();
+    assert_eq!(
+        timeout(LONG, news.next()).await.unwrap().unwrap().payload,
+        "heard"
+    );
+    let kv = bus.kv("facts", TTL).await.unwrap();
+    let error = kv.put("a", bytes("1")).await.unwrap_err();
+    assert!(
+        matches!(&error, BusError::Refused(text) if text.starts_with("bucket facts: ")),
+        "{error:?}"
+    );
+}

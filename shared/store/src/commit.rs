@@ -165,14 +165,13 @@ impl Store {
         let now = now_us(&self.db);
         match &self.db {
             Db::Lite { write, .. } => {
-                lite_transaction(write, async |c| {
+                lite_transaction!(write, c => {
                     let mut t = c.begin_with("BEGIN IMMEDIATE").await?;
                     let n = steps!(t, request, now);
                     // SQLite's COMMIT answers with what it did; an error means rolled back.
                     t.commit().await?;
-                    Ok(from_db(n))
+                    Ok::<_, CommitError>(from_db(n))
                 })
-                .await
             }
             Db::Pg(pool) => {
                 let mut t = pool.begin().await?;

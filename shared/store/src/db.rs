@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::time::Duration;
 
+use sqlx::SqlStr;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{SqlStr, SqliteConnection};
 
 use crate::StoreError;
 
@@ -74,7 +74,21 @@ macro_rules! snapshot {
     };
 }
 
-pub(crate) use {read, snapshot, write};
+/// Runs `$body`, a transaction on SQLite's writing connection `$connection`, and throws the connection away if it fails: after a full
+/// disk or an I/O error SQLite has rolled back by itself, which sqlx does not notice, and the connection would refuse every
+/// later transaction.
+macro_rules! lite_transaction {
+    ($write:expr, $connection:ident => $body:block) => {{
+        let mut $connection = $write.acquire().await?;
+        let result = async $body.await;
+        if result.is_err() {
+            $connection.close_on_drop();
+        }
+        result
+    }};
+}
+
+pub(crate) use {lite_transaction, read, snapshot, write};
 
 impl Store {
     /// Opens the store at `url`, makes it if it does not exist (SQLite), and brings its tables up to date.
@@ -178,20 +192,6 @@ async fn open_pg(options: PgConnectOptions) -> Result<Db, StoreError> {
         .await?;
     migrations().run(&pool).await?;
     Ok(Db::Pg(pool))
-}
-
-/// Runs a transaction on SQLite's writing connection, and throws the connection away if it fails: after a full disk or an I/O
-/// error SQLite has rolled back by itself, which sqlx does not notice, and the connection would refuse every later transaction.
-pub(crate) async fn lite_transaction<T, E: From<sqlx::Error>>(
-    write: &SqlitePool,
-    work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, E>,
-) -> Result<T, E> {
-    let mut connection = write.acquire().await?;
-    let result = work(&mut connection).await;
-    if result.is_err() {
-        connection.close_on_drop();
-    }
-    result
 }
 
 fn migrations() -> Migrator {

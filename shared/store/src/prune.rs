@@ -40,15 +40,12 @@ impl Store {
     pub async fn prune(&self, keep: u64) -> Result<u64, StoreError> {
         let keep = keep.min(i64::MAX as u64);
         let floor = match &self.db {
-            Db::Lite { write, .. } => {
-                lite_transaction(write, async |c| {
-                    let mut t = c.begin_with("BEGIN IMMEDIATE").await?;
-                    let floor = steps!(t, keep);
-                    t.commit().await?;
-                    Ok::<_, StoreError>(floor)
-                })
-                .await?
-            }
+            Db::Lite { write, .. } => lite_transaction!(write, c => {
+                let mut t = c.begin_with("BEGIN IMMEDIATE").await?;
+                let floor = steps!(t, keep);
+                t.commit().await?;
+                Ok::<_, StoreError>(floor)
+            })?,
             Db::Pg(pool) => {
                 // One state throughout: a commit between the steps must not be seen by half of them.
                 let mut t = pool

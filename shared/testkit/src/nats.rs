@@ -19,6 +19,7 @@ pub struct Nats {
     program: PathBuf,
     dir: PathBuf,
     port: u16,
+    jetstream: bool,
     server: Option<Child>,
 }
 
@@ -42,6 +43,7 @@ impl Nats {
             program,
             dir,
             port,
+            jetstream: true,
             server: None,
         }
     }
@@ -52,6 +54,17 @@ impl Nats {
     /// As [`Nats::prepare`], or if it does not start.
     pub fn start() -> Self {
         let mut nats = Self::prepare();
+        nats.launch();
+        nats
+    }
+
+    /// A running server without JetStream: messages, but no buckets.
+    ///
+    /// # Panics
+    /// As [`Nats::prepare`], or if it does not start.
+    pub fn start_plain() -> Self {
+        let mut nats = Self::prepare();
+        nats.jetstream = false;
         nats.launch();
         nats
     }
@@ -74,16 +87,12 @@ impl Nats {
             .create(true)
             .open(self.dir.join("log"))
             .expect("a log for NATS");
-        let server = Command::new(&self.program)
-            .args([
-                "-a",
-                "127.0.0.1",
-                "-p",
-                &self.port.to_string(),
-                "-js",
-                "-sd",
-            ])
-            .arg(self.dir.join("data"))
+        let mut command = Command::new(&self.program);
+        command.args(["-a", "127.0.0.1", "-p", &self.port.to_string()]);
+        if self.jetstream {
+            command.arg("-js").arg("-sd").arg(self.dir.join("data"));
+        }
+        let server = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

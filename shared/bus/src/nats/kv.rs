@@ -25,8 +25,30 @@ use crate::{BusError, CAPACITY, Kv, KvEvent, KvWatch};
 /// How often a bucket is looked at without a reason.
 const LOOK: Duration = Duration::from_secs(15);
 
+/// Longest wait of a whole call.
+const WHOLE: Duration = Duration::from_secs(5);
+
 /// How long a watch waits for the next fact of its first batch: facts that expire meanwhile are announced but never come.
 const BATCH: Duration = Duration::from_secs(1);
+
+/// Does `$work` with the bucket `$seen`; if that fails although the server is there, looks whether the bucket is and does it again.
+/// Waits [`WHOLE`] at most.
+macro_rules! with {
+    ($shared:expr, $seen:ident => $work:expr) => {{
+        let both = async {
+            let $seen = $shared.look(false).await?;
+            match $work.await {
+                Err(BusError::Unknown(_)) if $shared.bus.connected().is_ok() => {
+                    let $seen = $shared.look(true).await?;
+                    $work.await
+                }
+                done => done,
+            }
+        };
+        let late = |_| Err(BusError::Unknown("timed out".into()));
+        timeout(WHOLE, both).await.unwrap_or_else(late)
+    }};
+}
 
 /// Handles share one of these; the tasks end with it.
 #[derive(Debug)]
@@ -112,16 +134,17 @@ async fn keep(
 impl Shared {
     /// The bucket, made if it is not there. With `anew` the server is asked even if nothing suggests that it changed.
     async fn look(&self, anew: bool) -> Result<Arc<Seen>, BusError> {
-        let _one = self.looking.lock().await;
         self.bus.connected()?;
+        // Without waiting for a look that is under way: it may have thousands of facts to put again.
+        if !anew && let Some(seen) = self.current() {
+            return Ok(seen);
+        }
+        let _one = self.looking.lock().await;
+        if !anew && let Some(seen) = self.current() {
+            return Ok(seen);
+        }
         let connects = self.bus.state.borrow().connects;
         let before = self.seen.borrow().clone();
-        if let Some(seen) = before
-            .as_ref()
-            .filter(|seen| !anew && seen.connects == connects)
-        {
-            return Ok(seen.clone());
-        }
         let config = Config {
             bucket: self.bucket.clone(),
             description: "Flotilla: facts that expire, safe to delete".into(),
@@ -160,6 +183,34 @@ impl Shared {
         }
         self.put_again(&seen, !same).await;
         Ok(seen)
+    }
+
+    /// The bucket as seen on this connection.
+    fn current(&self) -> Option<Arc<Seen>> {
+        let connects = self.bus.state.borrow().connects;
+        self.seen
+            .borrow()
+            .clone()
+            .filter(|seen| seen.connects == connects)
+    }
+
+    /// All facts there are now.
+    async fn list(&self, seen: &Seen) -> Result<Vec<(String, Bytes)>, BusError> {
+        let mut facts = std::collections::BTreeMap::new();
+        let mut batch = Batch::open(self, seen).await?;
+        while let Some(event) = batch.next().await? {
+            match event {
+                KvEvent::Put { key, value } => {
+                    facts.insert(key, value);
+                }
+                KvEvent::Gone { key } => {
+                    facts.remove(&key);
+                }
+                KvEvent::Synced => break,
+                KvEvent::Reset => {}
+            }
+        }
+        Ok(facts.into_iter().collect())
     }
 
     /// Puts again what did not land, or everything of ours, into a bucket that is new.
@@ -215,53 +266,22 @@ impl Kv for NatsKv {
             landed: false,
         };
         self.0.own.lock().insert(key.clone(), fact);
-        let seen = self.0.look(false).await?;
-        match self.0.put_once(&seen, &key, value.clone()).await {
-            Err(BusError::Unknown(_)) if self.0.bus.connected().is_ok() => {
-                // Most likely the bucket is gone.
-                let seen = self.0.look(true).await?;
-                self.0.put_once(&seen, &key, value).await
-            }
-            done => done,
-        }
+        with!(self.0, seen => self.0.put_once(&seen, &key, value.clone()))
     }
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>, BusError> {
         let key = encode(key)?;
-        let seen = self.0.look(false).await?;
-        match answer(timeout(PATIENCE, seen.store.get(key.clone())).await) {
-            Err(BusError::Unknown(_)) if self.0.bus.connected().is_ok() => {
-                let seen = self.0.look(true).await?;
-                answer(timeout(PATIENCE, seen.store.get(key)).await)
-            }
-            done => done,
-        }
+        with!(self.0, seen => async { answer(timeout(PATIENCE, seen.store.get(key.clone())).await) })
     }
 
     async fn delete(&self, key: &str) -> Result<(), BusError> {
         let key = encode(key)?;
         self.0.own.lock().remove(&key);
-        let seen = self.0.look(false).await?;
-        answer(timeout(PATIENCE, seen.store.delete(key)).await)
+        with!(self.0, seen => async { answer(timeout(PATIENCE, seen.store.delete(&key)).await) })
     }
 
     async fn list(&self) -> Result<Vec<(String, Bytes)>, BusError> {
-        let seen = self.0.look(true).await?;
-        let mut facts = std::collections::BTreeMap::new();
-        let mut batch = Batch::open(&self.0, &seen).await?;
-        while let Some(event) = batch.next().await? {
-            match event {
-                KvEvent::Put { key, value } => {
-                    facts.insert(key, value);
-                }
-                KvEvent::Gone { key } => {
-                    facts.remove(&key);
-                }
-                KvEvent::Synced => break,
-                KvEvent::Reset => {}
-            }
-        }
-        Ok(facts.into_iter().collect())
+        with!(self.0, seen => self.0.list(&seen))
     }
 
     fn watch(&self) -> KvWatch {
