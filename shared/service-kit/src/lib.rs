@@ -4,7 +4,7 @@
 //! service's `main` says, and turns what goes wrong at start (a taken port, a bad flag) into a message that says what to try.
 //!
 //! Start reading at [`Stop`] and [`Tasks`] (how a process lives and ends), then [`Ready`] (what `/ready` says), then
-//! [`serve`] (how HTTP/1 and HTTP/2 are served on one port).
+//! [`serve()`] (how HTTP/1 and HTTP/2 are served on one port).
 
 pub mod args;
 pub mod backoff;
