@@ -39,7 +39,7 @@ pub struct Delta {
     /// Workloads that came, went or changed: labels and locality of proxies may.
     pub workloads: BTreeSet<Key>,
     /// What labels the mesh's selectors read changed: [`crate::Mesh::view_key`] of any proxy may.
-    pub label_use: bool,
+    pub selectors: bool,
 }
 
 impl Delta {

@@ -6,12 +6,23 @@
 //! Start reading at [`Mesh`], then [`View`].
 
 mod delta;
+mod destination_rules;
 mod endpoints;
+mod gateways;
+mod label_use;
 mod mesh;
+mod node;
 mod order;
 mod proxy;
 mod resolved;
+mod scope;
+mod servers;
+mod services;
+mod sidecars;
+mod targets;
 mod view;
+mod virtual_services;
+mod workloads;
 
 pub use delta::{Change, Delta};
 pub use endpoints::ScopedEndpoints;

@@ -172,12 +172,23 @@ impl<T: Clone> Pools<T> {
         &'a self,
         namespace: &str,
     ) -> impl Iterator<Item = &'a T> + use<'a, T> {
-        let part = |pool: &'a OrdMap<Arc<str>, OrdMap<Order, T>>| {
-            pool.get(namespace).into_iter().flat_map(OrdMap::values)
-        };
-        part(&self.private)
-            .chain(part(&self.exported))
-            .chain(self.public.values())
+        self.lists(namespace).into_iter().flatten()
+    }
+
+    /// The three lists of [`Pools::visible`] apart.
+    pub(crate) fn lists<'a>(
+        &'a self,
+        namespace: &str,
+    ) -> [impl Iterator<Item = &'a T> + Clone + use<'a, T>; 3] {
+        [
+            self.private.get(namespace),
+            self.exported.get(namespace),
+            Some(&self.public),
+        ]
+        .map(|list| {
+            list.into_iter()
+                .flat_map(|list| list.iter().map(|(_, item)| item))
+        })
     }
 
     /// Whether nothing is left.
