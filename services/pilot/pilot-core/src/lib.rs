@@ -15,6 +15,8 @@ pub mod memo;
 pub mod naming;
 mod proto;
 pub mod routes;
+#[cfg(test)]
+mod testing;
 
 pub use class::{InboundKey, OutboundKey};
 pub use memo::{Memo, Memos};

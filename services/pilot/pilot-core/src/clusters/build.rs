@@ -113,7 +113,10 @@ fn discover(cluster: &mut Cluster, input: &ClusterInput) {
     cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(found as i32));
 }
 
-#[expect(deprecated, reason = "the extension that replaces these fields is unknown to the oldest Envoy we serve")]
+#[expect(
+    deprecated,
+    reason = "the extension that replaces these fields is unknown to the oldest Envoy we serve"
+)]
 fn by_dns(cluster: &mut Cluster, input: &ClusterInput) {
     let settings = &*input.settings;
     let family = if input.service.race_first_connect {

@@ -84,6 +84,11 @@ impl Planned {
     pub(crate) fn name(&self) -> ClusterName<'_> {
         self.input.name()
     }
+
+    /// Whether its endpoints are part of the cluster itself.
+    pub(crate) fn has_inline_endpoints(&self) -> bool {
+        self.input.inline.is_some()
+    }
 }
 
 /// Walks the services of a view.

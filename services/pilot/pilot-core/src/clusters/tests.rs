@@ -1,1 +1,315 @@
+//! Clusters by conformance case (XDS-TRAFFIC 13.4): one field or a whole message of one cluster.
 
+use expect_test::{Expect, expect};
+
+use crate::testing::{World, field, json, lines, router, sidecar};
+use crate::{Memos, clusters};
+
+/// A Kubernetes Service in namespace default.
+fn service(name: &str, port_name: &str, port: u16) -> String {
+    format!(
+        "---\n{{apiVersion: v1, kind: Service, metadata: {{name: {name}, namespace: default}}, \
+         spec: {{clusterIP: 10.96.0.1, selector: {{app: {name}}}, ports: [{{name: {port_name}, port: {port}, targetPort: 8080}}]}}}}\n"
+    )
+}
+
+/// A DestinationRule for host `a` in namespace default.
+fn rule(spec: &str) -> String {
+    format!(
+        "---\n{{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {{name: a, namespace: default}}, \
+         spec: {{host: a, {spec}}}}}\n"
+    )
+}
+
+/// A ServiceEntry.
+fn entry(spec: &str) -> String {
+    format!(
+        "---\n{{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {{name: x, namespace: default}}, spec: {{{spec}}}}}\n"
+    )
+}
+
+fn mesh_config(config: &str) -> String {
+    format!(
+        "---\n{{apiVersion: v1, kind: ConfigMap, metadata: {{name: istio, namespace: istio-system}}, data: {{mesh: '{{{config}}}'}}}}\n"
+    )
+}
+
+const A: &str = "outbound|80||a.default.svc.cluster.local";
+
+/// The named cluster of a sidecar in namespace default, all of it.
+#[track_caller]
+fn check_all(yaml: &str, name: &str, want: Expect) {
+    let memos = Memos::default();
+    let (view, key) = World::new(yaml).class(&sidecar("default"));
+    let all = clusters::outbound(&view, &key, &memos);
+    let cluster = all.iter().find(|c| &**c.name() == name);
+    want.assert_eq(&cluster.map_or_else(|| "none".into(), |c| lines(c)));
+}
+
+/// Fields of the named cluster of a sidecar in namespace default.
+#[track_caller]
+fn check(yaml: &str, name: &str, pointers: &[&str], want: Expect) {
+    let memos = Memos::default();
+    let (view, key) = World::new(yaml).class(&sidecar("default"));
+    let all = clusters::outbound(&view, &key, &memos);
+    let text = match all.iter().find(|c| &**c.name() == name) {
+        Some(cluster) => pointers.iter().map(|p| format!("{p} {}\n", field(cluster, p))).collect(),
+        None => "none".to_owned(),
+    };
+    want.assert_eq(&text);
+}
+
+/// Name, type and balancing of every cluster.
+#[track_caller]
+fn check_types(yaml: &str, proxy: mesh_model::Proxy, want: Expect) {
+    let memos = Memos::default();
+    let (view, key) = World::new(yaml).class(&proxy);
+    let mut all: Vec<String> = clusters::outbound(&view, &key, &memos)
+        .iter()
+        .map(|c| {
+            let value = json(c);
+            let get = |p: &str| value.pointer(p).and_then(|v| v.as_str()).unwrap_or("-").to_owned();
+            let kind = if value.get("clusterType").is_some() { get("/clusterType/name") } else { get("/type") };
+            format!("{} {kind} {}\n", c.name(), get("/lbPolicy"))
+        })
+        .collect();
+    all.sort();
+    want.assert_eq(&all.concat());
+}
+
+#[test]
+fn c001_an_http_cluster_without_rules() {
+    check_all(&service("a", "http", 80), A, expect![[""]]);
+}
+
+#[test]
+fn istio_proxies_exchange_metadata() {
+    let (view, key) = World::new(&service("a", "http", 80)).class(&sidecar("default"));
+    let key = crate::OutboundKey { vanilla: false, ..key };
+    let all = clusters::outbound(&view, &key, &Memos::default());
+    let cluster = all.iter().find(|c| &**c.name() == A).unwrap();
+    expect![[""]].assert_eq(&field(cluster, "/filters"));
+}
+
+#[test]
+fn c070_limits_are_open_unless_a_rule_sets_one() {
+    let with = service("a", "http", 80) + &rule("trafficPolicy: {connectionPool: {tcp: {maxConnections: 5}}}");
+    check(&with, A, &["/circuitBreakers"], expect![[""]]);
+}
+
+#[test]
+fn c071_http_limits_and_timeouts() {
+    let with = service("a", "http", 80)
+        + &rule(
+            "trafficPolicy: {connectionPool: {tcp: {maxConnectionDuration: 1h, idleTimeout: 5s}, \
+             http: {http1MaxPendingRequests: 1, http2MaxRequests: 2, maxRequestsPerConnection: 1, maxRetries: 3}}, \
+             retryBudget: {percent: 30}}",
+        );
+    check(&with, A, &["/circuitBreakers", "/typedExtensionProtocolOptions"], expect![[""]]);
+}
+
+#[test]
+fn c072_outlier_detection_never_panics() {
+    let with = service("a", "http", 80)
+        + &rule(
+            "trafficPolicy: {outlierDetection: {consecutive5xxErrors: 2, consecutiveGatewayErrors: 0, interval: 1s, \
+             baseEjectionTime: 30s, splitExternalLocalOriginErrors: true, consecutiveLocalOriginFailures: 4}}",
+        );
+    check(&with, A, &["/outlierDetection", "/commonLbConfig"], expect![[""]]);
+}
+
+#[test]
+fn c077_port_settings_replace_all_others() {
+    let with = service("a", "http", 80)
+        + &rule(
+            "trafficPolicy: {connectionPool: {tcp: {maxConnections: 5}}, outlierDetection: {interval: 1s}, \
+             portLevelSettings: [{port: {number: 80}, loadBalancer: {simple: RANDOM}}]}",
+        );
+    check(
+        &with,
+        A,
+        &["/lbPolicy", "/circuitBreakers/thresholds/0/maxConnections", "/outlierDetection"],
+        expect![[""]],
+    );
+}
+
+#[test]
+fn c078_subsets_replace_block_by_block() {
+    let with = service("a", "http", 80)
+        + &rule(
+            "trafficPolicy: {connectionPool: {tcp: {maxConnections: 5}}, loadBalancer: {simple: ROUND_ROBIN}}, \
+             subsets: [{name: v1, labels: {version: v1}, trafficPolicy: {loadBalancer: {simple: RANDOM}}}]",
+        );
+    check(
+        &with,
+        "outbound|80|v1|a.default.svc.cluster.local",
+        &["/lbPolicy", "/circuitBreakers/thresholds/0/maxConnections", "/metadata", "/altStatName"],
+        expect![[""]],
+    );
+}
+
+#[test]
+fn c084_types_and_balancing() {
+    let lb = |lb: &str| rule(&format!("trafficPolicy: {{loadBalancer: {{{lb}}}}}"));
+    let of = |lb: &str| {
+        let (view, key) = World::new(&(service("a", "http", 80) + lb)).class(&sidecar("default"));
+        let all = clusters::outbound(&view, &key, &Memos::default());
+        let cluster = json(all.iter().find(|c| &**c.name() == A).unwrap());
+        let text = |name: &str| cluster.get(name).map_or_else(|| "-".into(), |v| v.to_string());
+        let config = ["ringHashLbConfig", "maglevLbConfig", "leastRequestLbConfig", "roundRobinLbConfig"].map(text);
+        let config = config.iter().find(|c| *c != "-").cloned().unwrap_or_default();
+        format!("{} {} {config}\n", text("type"), text("lbPolicy"))
+    };
+    let table = [
+        String::new(),
+        lb("simple: UNSPECIFIED"),
+        lb("simple: LEAST_CONN"),
+        lb("simple: RANDOM"),
+        lb("simple: ROUND_ROBIN, warmupDurationSecs: 10s"),
+        lb("simple: LEAST_REQUEST, warmup: {duration: 10s}"),
+        lb("simple: PASSTHROUGH"),
+        lb("consistentHash: {useSourceIp: true}"),
+        lb("consistentHash: {useSourceIp: true, minimumRingSize: 7}"),
+        lb("consistentHash: {useSourceIp: true, ringHash: {}}"),
+        lb("consistentHash: {useSourceIp: true, ringHash: {minimumRingSize: 7}}"),
+        lb("consistentHash: {useSourceIp: true, maglev: {}}"),
+        lb("consistentHash: {useSourceIp: true, maglev: {tableSize: 101}}"),
+    ];
+    expect![[""]].assert_eq(&table.map(|lb| of(&lb)).concat());
+}
+
+#[test]
+fn c019_resolutions_of_a_sidecar_and_of_a_router() {
+    let mesh = service("a", "http", 80)
+        + "---\n{apiVersion: v1, kind: Service, metadata: {name: h, namespace: default}, spec: {clusterIP: None, ports: [{name: tcp, port: 6379}]}}\n"
+        + "---\n{apiVersion: v1, kind: Service, metadata: {name: alias, namespace: default}, spec: {type: ExternalName, externalName: a.default.svc.cluster.local, ports: [{name: http, port: 80}]}}\n"
+        + "---\n{apiVersion: v1, kind: Service, metadata: {name: u, namespace: default}, spec: {clusterIP: 10.96.0.9, ports: [{name: dns, port: 53, protocol: UDP}]}}\n"
+        + &["NONE", "STATIC", "DNS", "DNS_ROUND_ROBIN"]
+            .map(|resolution| {
+                let host = resolution.to_ascii_lowercase().replace('_', "-");
+                entry(&format!("hosts: [{host}.example], ports: [{{number: 80, name: http, protocol: HTTP}}], resolution: {resolution}"))
+                    .replace("name: x", &format!("name: {host}"))
+            })
+            .concat();
+    check_types(&mesh, sidecar("default"), expect![[""]]);
+    check_types(&mesh, router("default"), expect![[""]]);
+}
+
+#[test]
+fn dns_clusters_carry_their_endpoints() {
+    let mesh = entry(
+        "hosts: [x.example], location: MESH_EXTERNAL, resolution: DNS, ports: [{number: 80, name: http, protocol: HTTP, targetPort: 8080}]",
+    );
+    check_all(&mesh, "outbound|80||x.example", expect![[""]]);
+}
+
+#[test]
+fn a_passthrough_service_redirects_its_port() {
+    let mesh =
+        entry("hosts: [x.example], resolution: NONE, ports: [{number: 80, name: tcp, protocol: TCP, targetPort: 8080}]");
+    check(&mesh, "outbound|80||x.example", &["/type", "/originalDstLbConfig"], expect![[""]]);
+}
+
+#[test]
+fn c093_connect_timeout_and_keepalive() {
+    let mesh = mesh_config("tcpKeepalive: {probes: 3, time: 10s}")
+        + &service("a", "http", 80)
+        + &rule("trafficPolicy: {connectionPool: {tcp: {connectTimeout: 1s, tcpKeepalive: {time: 20s}}}}");
+    check(&mesh, A, &["/connectTimeout", "/upstreamConnectionOptions"], expect![[""]]);
+}
+
+#[test]
+fn c094_http2_by_protocol_and_by_upgrade() {
+    let options = "/typedExtensionProtocolOptions/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+    let of = |port_name: &str, mesh: &str, policy: &str| {
+        let policy = rule(&format!("trafficPolicy: {{connectionPool: {{http: {{{policy}}}}}}}"));
+        let world = World::new(&(mesh_config(mesh) + &service("a", port_name, 80) + &policy));
+        let (view, key) = world.class(&sidecar("default"));
+        let all = clusters::outbound(&view, &key, &Memos::default());
+        let cluster = all.iter().find(|c| &**c.name() == A).unwrap();
+        format!("{port_name} {mesh} {policy}: {}\n", field(cluster, options), policy = policy.split("http: ").nth(1).unwrap().trim_end())
+    };
+    let upgrade = "h2UpgradePolicy: UPGRADE";
+    let table = [
+        of("http", "", ""),
+        of("http", "", upgrade),
+        of("grpc", "", "h2UpgradePolicy: DO_NOT_UPGRADE"),
+        of("http", upgrade, ""),
+        of("tcp", upgrade, ""),
+        of("tcp", "", upgrade),
+        of("http", upgrade, "h2UpgradePolicy: DO_NOT_UPGRADE"),
+        of("http", upgrade, "useClientProtocol: true"),
+        of("auto", "", upgrade),
+        of("grpc", "", "maxConcurrentStreams: 9, http2KeepAlive: {interval: 5s}"),
+    ];
+    expect![[""]].assert_eq(&table.concat());
+}
+
+#[test]
+fn the_mesh_names_statistics() {
+    let mesh = mesh_config("outboundClusterStatName: \"%SERVICE%_%SERVICE_PORT%_%SERVICE_PORT_NAME%_%SUBSET_NAME%\"")
+        + &service("a", "http", 80);
+    check(&mesh, A, &["/altStatName"], expect![[""]]);
+}
+
+#[test]
+fn mesh_defaults_fill_blocks_that_no_rule_set() {
+    let mesh = mesh_config("defaultTrafficPolicy: {connectionPool: {tcp: {maxConnections: 7}}, outlierDetection: {interval: 3s}}")
+        + &service("a", "http", 80)
+        + &rule("trafficPolicy: {outlierDetection: {interval: 1s}}");
+    check(
+        &mesh,
+        A,
+        &["/circuitBreakers/thresholds/0/maxConnections", "/outlierDetection/interval"],
+        expect![[""]],
+    );
+}
+
+#[test]
+fn special_clusters() {
+    let mesh = mesh_config("outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}");
+    for (name, want) in [
+        ("BlackHoleCluster", expect![[""]]),
+        ("PassthroughCluster", expect![[""]]),
+        ("AllowAnyDynamicDNSCluster", expect![[""]]),
+    ] {
+        check_all(&mesh, name, want);
+    }
+}
+
+#[test]
+fn wildcard_dynamic_dns() {
+    let mesh = entry("hosts: ['*.x.example'], resolution: DYNAMIC_DNS, ports: [{number: 80, name: http, protocol: HTTP}]");
+    check(&mesh, "outbound|80||*.x.example", &["/clusterType", "/lbPolicy"], expect![[""]]);
+}
+
+mod inbound {
+    use super::*;
+
+    #[track_caller]
+    fn check(yaml: &str, want: Expect) {
+        let (view, key) = World::new(yaml).inbound(&sidecar("default"));
+        let mut all: Vec<_> = clusters::inbound(&view, &key, &Memos::default());
+        all.sort_by(|a, b| a.name().cmp(b.name()));
+        want.assert_eq(&all.iter().map(|c| lines(c)).collect::<Vec<_>>().join("\n"));
+    }
+
+    /// The pod of the proxy.
+    const POD: &str = "---\n{apiVersion: v1, kind: Pod, metadata: {name: p, namespace: default, labels: {app: p}}, \
+                       spec: {nodeName: n}, status: {podIP: 10.0.0.1, phase: Running}}\n";
+
+    #[test]
+    fn clusters_lead_where_the_client_dialled() {
+        check(&(service("p", "http", 80) + &service("q", "grpc", 81).replace("{app: q}", "{app: p}") + POD), expect![[""]]);
+    }
+
+    #[test]
+    fn a_sidecars_ingress_leads_elsewhere() {
+        let sidecar = "---\n{apiVersion: networking.istio.io/v1, kind: Sidecar, metadata: {name: s, namespace: default}, spec: {\
+            inboundConnectionPool: {tcp: {maxConnections: 3}}, ingress: [\
+            {port: {number: 9080, protocol: HTTP, name: http}, defaultEndpoint: '127.0.0.1:8080', connectionPool: {tcp: {maxConnections: 4}}}, \
+            {port: {number: 9081, protocol: TCP, name: tcp}, defaultEndpoint: 'unix:///tmp/app.sock'}, \
+            {port: {number: 9082, protocol: TCP, name: tcp2}, defaultEndpoint: '0.0.0.0:8082'}]}}\n";
+        check(&(service("p", "http", 80) + POD + sidecar), expect![[""]]);
+    }
+}
