@@ -1,2 +1,77 @@
-//! flotilla.
-fn main() {}
+//! `flotilla`: the whole plane in one process, and the operator's commands.
+//!
+//! It decides nothing: every command asks a service, or calls the same code offline. Start reading at [`Command`].
+
+mod client;
+mod commands;
+mod table;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Flotilla, a control plane for Envoy that speaks Istio's APIs
+#[derive(Debug, Parser)]
+#[command(name = "flotilla", version, about)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check configuration files, offline
+    Validate(commands::validate::Args),
+    /// Print what a proxy would get, offline
+    Render(commands::render::Args),
+    /// Say which proxies are connected and whether they have everything
+    #[command(visible_alias = "ps")]
+    ProxyStatus(commands::proxy_status::Args),
+    /// Print what a proxy has been given
+    #[command(visible_alias = "pc")]
+    ProxyConfig(commands::proxy_config::Args),
+    /// Wait until a revision is live on every proxy
+    Wait(commands::wait::Args),
+    /// Say what is wrong with the configuration in force
+    Findings(commands::findings::Args),
+    /// Serve a folder of Envoy resources as they are
+    ServeXds(commands::serve_xds::Args),
+    /// Start a whole mesh on this machine: plane, sample, Envoys
+    Up(Box<commands::up::Args>),
+    /// Run Pilot alone
+    Pilot(Box<pilot::Args>),
+    /// Run Galley alone
+    Galley(Box<galley::Args>),
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("flotilla: no threads: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(async {
+        match args.command {
+            Command::Validate(args) => commands::validate::run(args),
+            Command::Render(args) => commands::render::run(args),
+            Command::ProxyStatus(args) => commands::proxy_status::run(args).await,
+            Command::ProxyConfig(args) => commands::proxy_config::run(args).await,
+            Command::Wait(args) => commands::wait::run(args).await,
+            Command::Findings(args) => commands::findings::run(args).await,
+            Command::ServeXds(args) => commands::serve_xds::run(args).await,
+            Command::Up(args) => commands::up::run(*args).await,
+            Command::Pilot(args) => commands::services::pilot(*args).await,
+            Command::Galley(args) => commands::services::galley(*args).await,
+        }
+    });
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("flotilla: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

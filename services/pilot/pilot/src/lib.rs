@@ -1,1 +1,23 @@
-//! pilot.
+//! Pilot: what each proxy should run, served over xDS.
+//!
+//! This crate reads and sends; what is decided, is decided in `pilot-core` and `xds-core`. It must never talk to a platform: configuration
+//! comes from Galley, or from folders.
+//!
+//! Start reading at [`run`], then [`planner`] (who owns the mesh) and [`ads`] (what a stream does).
+
+pub mod ads;
+pub mod args;
+pub mod debounce;
+pub mod debug;
+pub mod files;
+pub mod galley;
+mod held;
+pub mod metrics;
+pub mod node;
+pub mod peers;
+pub mod planner;
+pub mod roster;
+mod run;
+
+pub use args::Args;
+pub use run::{RunError, run};

@@ -1,0 +1,11 @@
+//! One file per command.
+
+pub mod findings;
+pub mod proxy_config;
+pub mod proxy_status;
+pub mod render;
+pub mod serve_xds;
+pub mod services;
+pub mod up;
+pub mod validate;
+pub mod wait;
