@@ -1,12 +1,50 @@
 //! Checks beyond types and ranges: what fields of one object mean together.
+//!
+//! One file per kind; [`values`], [`hosts`], [`headers`] and [`names`] have what several share. Everything is gathered: a check never
+//! stops at the first problem. The level of a problem is that of its code.
 
+mod destination_rule;
+mod gateway;
+mod headers;
+mod hosts;
+mod mesh;
 pub(crate) mod names;
+mod platform;
+mod report;
+mod service_entry;
+mod sidecar;
+mod traffic_policy;
+mod values;
+mod virtual_service;
 
 use mesh_types::FieldError;
+pub(crate) use report::Report;
 
 use crate::{Body, Meta};
 
 /// Everything wrong or doubtful about an object's spec, with paths in canonical spelling.
-pub(crate) fn check(_meta: &Meta, _body: &Body) -> Vec<FieldError> {
-    Vec::new()
+pub(crate) fn check(meta: &Meta, body: &Body) -> Vec<FieldError> {
+    let mut r = Report::of_spec();
+    match body {
+        Body::VirtualService(vs) => virtual_service::check(&mut r, meta, vs),
+        Body::DestinationRule(rule) => destination_rule::check(&mut r, meta, rule),
+        Body::Gateway(gateway) => gateway::check(&mut r, meta, gateway),
+        Body::ServiceEntry(entry) => service_entry::check(&mut r, meta, entry),
+        Body::WorkloadEntry(entry) => service_entry::workload(&mut r, entry),
+        Body::Sidecar(sidecar) => sidecar::check(&mut r, sidecar),
+        Body::MeshConfig(mesh) => mesh::check(&mut r, mesh),
+        Body::Service(_) | Body::EndpointSlice(_) => return platform::check(body),
+        Body::Namespace(_)
+        | Body::Node(_)
+        | Body::Pod(_)
+        | Body::Secret(_)
+        | Body::ConfigMap(_)
+        | Body::MeshService(_)
+        | Body::MeshEndpoints(_)
+        | Body::MeshWorkload(_) => {}
+    }
+    r.into_errors()
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@ use mesh_types::{Code, Finding, Level};
 use serde_json::Value;
 
 use crate::Object;
+pub(crate) use apply::versions;
 pub use document::Limits;
 
 /// Where a text comes from, and what its objects take from there.

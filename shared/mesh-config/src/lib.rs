@@ -6,6 +6,7 @@
 //! Start reading at [`decode_text`], which makes [`Object`]s and findings of a text; [`encode`] carries objects between our own parts.
 
 mod check;
+mod crd;
 mod decode;
 mod mesh_config;
 mod object;
@@ -14,6 +15,7 @@ mod schema;
 mod support;
 mod wire;
 
+pub use crd::crds;
 pub use decode::{Decoded, Limits, Origin, Place, decode_bytes, decode_text, decode_value};
 pub use mesh_config::{MESH_CONFIG_NAME, decode_mesh_config};
 pub use object::{Body, Meta, Object};

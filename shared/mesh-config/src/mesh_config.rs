@@ -160,3 +160,118 @@ pub(crate) fn from_config_map(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+    use crate::resource::Duration;
+    use crate::resource::sidecar::OutboundMode;
+
+    #[track_caller]
+    fn findings(findings: &[Finding], want: Expect) {
+        let lines = findings
+            .iter()
+            .map(|f| format!("{:?} {}: {} [{}]\n", f.level, f.path, f.message, f.code));
+        want.assert_eq(&lines.collect::<String>());
+    }
+
+    #[test]
+    fn what_is_written_replaces_the_default() {
+        let (config, found) = decode_mesh_config(
+            "trustDomain: td\ntrustDomainAliases: [b, a, b]\nconnect_timeout: 3s\noutboundTrafficPolicy: {}\nh2UpgradePolicy: 1\nlocalityLbSetting: {}\ndefaultConfig: {statusPort: 1, proxyMetadata: {A: b}, tracing: {}}\naccessLogFile: null\n",
+        );
+        assert_eq!(found, []);
+        assert_eq!(config.trust_domain, "td");
+        assert_eq!(config.trust_domain_aliases, ["a", "b"]);
+        assert_eq!(config.connect_timeout, Duration::from_secs(3));
+        assert_eq!(
+            config.outbound_traffic_policy.mode,
+            OutboundMode::RegistryOnly,
+            "protobuf's zero"
+        );
+        assert_eq!(
+            config.h2_upgrade_policy,
+            crate::resource::destination_rule::H2UpgradePolicy::Upgrade
+        );
+        assert_eq!(config.locality_lb_setting.as_ref().unwrap().enabled, None);
+        assert_eq!(config.default_config.status_port, 1);
+        assert_eq!(
+            config.default_config.proxy_admin_port, 15000,
+            "defaultConfig is merged"
+        );
+        assert_eq!(
+            config.default_config.other.0["proxyMetadata"],
+            serde_json::json!({"A": "b"})
+        );
+        assert_eq!(config.proxy_listen_port, 15001);
+        assert_eq!(decode_mesh_config(""), (MeshConfig::default(), vec![]));
+        assert_eq!(decode_mesh_config("{}").0, MeshConfig::default());
+    }
+
+    #[test]
+    fn three_ways_to_write_it() {
+        let bare = decode_mesh_config("proxyHttpPort: 7").0;
+        for text in [
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: istio-system}\ndata: {mesh: 'proxyHttpPort: 7', meshNetworks: 'networks: {}'}",
+            "{apiVersion: mesh.istio.io/v1alpha1, kind: MeshConfig, spec: {proxyHttpPort: 7}}",
+        ] {
+            let decoded = crate::decode_text(text, &Origin::default());
+            assert_eq!(decoded.findings, []);
+            assert_eq!(decoded.objects[0].0.meta.key, key());
+            assert_eq!(decoded.objects[0].0.body, bare.clone().into());
+            assert_eq!(decode_mesh_config(text), (bare.clone(), vec![]));
+        }
+        let elsewhere = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio, namespace: shop}\ndata: {mesh: 'proxyHttpPort: 7'}";
+        let decoded = crate::decode_text(elsewhere, &Origin::default());
+        assert_eq!(decoded.objects[0].0.meta.key.kind, Kind::ConfigMap);
+    }
+
+    #[test]
+    fn fields_that_nobody_knows_are_errors_and_others_are_told() {
+        let (config, found) = decode_mesh_config(
+            "trustDomian: x\nextensionProviders: []\nmixer_check_server: x\nproxyListenPort: 0\ndefaultConfig: {concurrency: 2, proxyStatsMatcher: {}, tracing: {zipkin: {}, sampling: 200}, nope: 1}\n",
+        );
+        assert_eq!(config, MeshConfig::default());
+        findings(
+            &found,
+            expect![[r#"
+            Error trustDomian: no such field; did you mean trustDomain? [unknown-field]
+            Warning extensionProviders: this version does not act on the field; it is kept as written [not-supported]
+            Warning mixerCheckServer: Istio no longer acts on the field, and neither does this plane; remove it [no-effect]
+            Warning defaultConfig.proxyStatsMatcher: this version does not act on the field; it is kept as written [not-supported]
+            Error defaultConfig.nope: no such field; there are availabilityZone, binaryPath, caCertificatesPem, concurrency, configPath, connectTimeout, controlPlaneAuthPolicy, discoveryAddress, gatewayTopology, proxyAdminPort, statNameLength, statusPort, .. [unknown-field]
+            Warning defaultConfig.tracing.zipkin: this version does not act on the field; it is kept as written [not-supported]
+            Error proxyListenPort: 0 is no port, want 1..=65535 [out-of-range]
+            Error defaultConfig.tracing.sampling: 200 is no percentage, want 0..=100 [out-of-range]
+        "#]],
+        );
+        findings(
+            &crate::decode_text("{apiVersion: mesh.istio.io/v1alpha1, kind: MeshConfig, metadata: {name: other}, spec: {rootNamespace: A}}", &Origin::default()).findings,
+            expect![[r#"
+                Error metadata.name: a mesh has one MeshConfig; name it istio [malformed]
+                Error spec.rootNamespace: "A" is no name; use letters, digits and -, at most 63, a letter or digit at both ends [malformed]
+            "#]],
+        );
+        findings(
+            &crate::decode_text("{apiVersion: v1, kind: ConfigMap, metadata: {name: istio, namespace: istio-system}, data: {mesh: '[', meshNetworks: 'networks: {a: {}}'}}", &Origin::default()).findings,
+            expect![[r#"
+                Warning data.meshNetworks: this version does not act on networks of other clusters [not-supported]
+                Error data.mesh: line 1, column 1: unclosed bracket '[' [syntax]
+            "#]],
+        );
+        findings(
+            &decode_mesh_config("[1]").1,
+            expect![[r#"
+            Error : want fields with names, got a list of 1; leave out the dash [wrong-type]
+        "#]],
+        );
+        findings(
+            &decode_mesh_config("{apiVersion: v1, kind: Pod, metadata: {name: a}}").1,
+            expect![[r#"
+            Error : this object holds no mesh configuration [not-an-object]
+        "#]],
+        );
+    }
+}

@@ -71,6 +71,8 @@ codes! {
     Deprecated = "deprecated", Info;
     /// Part of the object can never take effect.
     NoEffect = "no-effect", Warning;
+    /// Something that is allowed and rarely meant.
+    Risky = "risky", Warning;
     /// A file or folder could not be read.
     Unreadable = "unreadable", Error;
 }

@@ -63,6 +63,7 @@ fn kinds_and_versions_of_others() {
             Info f.yaml:1: Deployment d (apps/v1) is not for the mesh; left alone [unknown-kind]
             Warning f.yaml:2: PeerAuthentication n/p (security.istio.io/v1) has no effect: this version does not act on its kind [not-supported]
             Error f.yaml:4: Gateway default/g: apiVersion: networking.istio.io/v2 is not a version of Gateway that is read; write networking.istio.io/v1 or networking.istio.io/v1beta1 or networking.istio.io/v1alpha3 [unknown-version]
+            Error f.yaml:4: Gateway default/g: spec.servers: must be set [required]
             Warning f.yaml:6: VirtualService v (istio.io/v1) is left alone: nothing here reads its kind; did you mean apiVersion networking.istio.io/v1 or networking.istio.io/v1beta1 or networking.istio.io/v1alpha3? [unknown-kind]
             Warning f.yaml:8: VirtualServices v (networking.istio.io/v1) is left alone: nothing here reads its kind; did you mean kind VirtualService? [unknown-kind]
             Warning f.yaml:10: Gateway g (gateway.networking.k8s.io/v1) has no effect: this version does not act on its kind [not-supported]
@@ -109,6 +110,7 @@ fn top_level_fields_of_istio_kinds_are_known() {
         expect![[r#"
             Error f.yaml:1: WorkloadEntry default/a: specs: no such field; did you mean spec? [unknown-field]
             Error f.yaml:1: WorkloadEntry default/a: address: no such field; settings stand under spec [unknown-field]
+            Error f.yaml:1: WorkloadEntry default/a: spec.address: must be set, unless network is [required]
         "#]],
     );
 }

@@ -1,10 +1,186 @@
 //! Features of resources that this version does not act on.
 
-use mesh_types::FieldError;
+use mesh_types::{Code, FieldError};
 
 use crate::Body;
+use crate::check::Report;
+use crate::resource::destination_rule::{
+    ClientTlsMode, ClientTlsSettings, DestinationRule, LoadBalancerSettings,
+    LocalityLoadBalancerSetting, TrafficPolicy,
+};
+use crate::resource::gateway::Gateway;
+use crate::resource::mesh::MeshConfig;
+use crate::resource::service_entry::{Resolution, ServiceEntry};
+use crate::resource::sidecar::{OutboundMode, Sidecar};
+use crate::resource::virtual_service::VirtualService;
 
 /// A `not-supported` warning for every such feature that an object uses.
-pub(crate) fn notes(_body: &Body) -> Vec<FieldError> {
-    Vec::new()
+pub(crate) fn notes(body: &Body) -> Vec<FieldError> {
+    let mut r = Report::of_spec();
+    match body {
+        Body::VirtualService(vs) => virtual_service(&mut r, vs),
+        Body::DestinationRule(rule) => destination_rule(&mut r, rule),
+        Body::Gateway(one) => gateway(&mut r, one),
+        Body::ServiceEntry(entry) => service_entry(&mut r, entry),
+        Body::Sidecar(one) => sidecar(&mut r, one),
+        Body::MeshConfig(config) => mesh(&mut r, config),
+        Body::WorkloadEntry(_)
+        | Body::Namespace(_)
+        | Body::Node(_)
+        | Body::Service(_)
+        | Body::EndpointSlice(_)
+        | Body::Pod(_)
+        | Body::Secret(_)
+        | Body::ConfigMap(_)
+        | Body::MeshService(_)
+        | Body::MeshEndpoints(_)
+        | Body::MeshWorkload(_) => {}
+    }
+    r.into_errors()
+}
+
+/// Writes down what is not acted on, and what happens instead.
+fn not_yet(r: &mut Report, field: &'static str, used: bool, instead: &str) {
+    if used {
+        r.say_at(
+            field,
+            Code::NotSupported,
+            format!("this version does not act on it: {instead}"),
+        );
+    }
+}
+
+fn virtual_service(r: &mut Report, vs: &VirtualService) {
+    r.items("http", &vs.http, |r, _, route| {
+        r.items("match", &route.matches, |r, _, m| {
+            let claims = m
+                .headers
+                .keys()
+                .chain(m.without_headers.keys())
+                .any(|name| name.starts_with("@request.auth.claims"));
+            not_yet(
+                r,
+                "headers",
+                claims,
+                "no token is validated, so no claim ever matches",
+            );
+        });
+    });
+}
+
+fn destination_rule(r: &mut Report, rule: &DestinationRule) {
+    r.some("trafficPolicy", rule.traffic_policy.as_ref(), policy);
+    r.items("subsets", &rule.subsets, |r, _, subset| {
+        r.some("trafficPolicy", subset.traffic_policy.as_ref(), policy)
+    });
+}
+
+fn policy(r: &mut Report, policy: &TrafficPolicy) {
+    client_tls(r, policy.tls.as_ref());
+    load_balancer(r, policy.load_balancer.as_ref());
+    not_yet(
+        r,
+        "tunnel",
+        policy.tunnel.is_some(),
+        "traffic goes straight to its destination",
+    );
+    not_yet(
+        r,
+        "proxyProtocol",
+        policy.proxy_protocol.is_some(),
+        "no header is sent",
+    );
+    r.items(
+        "portLevelSettings",
+        &policy.port_level_settings,
+        |r, _, port| {
+            client_tls(r, port.tls.as_ref());
+            load_balancer(r, port.load_balancer.as_ref());
+        },
+    );
+}
+
+fn client_tls(r: &mut Report, tls: Option<&ClientTlsSettings>) {
+    let used = tls.is_some_and(|tls| tls.mode != ClientTlsMode::Disable);
+    not_yet(r, "tls", used, "connections are made without TLS");
+}
+
+fn load_balancer(r: &mut Report, lb: Option<&LoadBalancerSettings>) {
+    r.some("loadBalancer", lb, |r, lb| {
+        r.some(
+            "localityLbSetting",
+            lb.locality_lb_setting.as_ref(),
+            locality,
+        );
+        not_yet(
+            r,
+            "zoneAwareLbSetting",
+            lb.zone_aware_lb_setting.is_some(),
+            "every zone is treated alike",
+        );
+    });
+}
+
+fn locality(r: &mut Report, setting: &LocalityLoadBalancerSetting) {
+    let alike = "every locality is treated alike";
+    not_yet(r, "distribute", !setting.distribute.is_empty(), alike);
+    not_yet(r, "failover", !setting.failover.is_empty(), alike);
+    not_yet(
+        r,
+        "failoverPriority",
+        !setting.failover_priority.is_empty(),
+        alike,
+    );
+}
+
+fn gateway(r: &mut Report, gateway: &Gateway) {
+    r.items("servers", &gateway.servers, |r, _, server| {
+        let terminates = server
+            .tls
+            .as_ref()
+            .is_some_and(|tls| !tls.https_redirect || !tls.credential_name.is_empty());
+        not_yet(r, "tls", terminates, "the server is left out");
+    });
+}
+
+fn service_entry(r: &mut Report, entry: &ServiceEntry) {
+    let dynamic = entry.resolution == Resolution::DynamicDns;
+    not_yet(
+        r,
+        "resolution",
+        dynamic,
+        "DYNAMIC_DNS hosts are not reachable by their names",
+    );
+    not_yet(
+        r,
+        "subjectAltNames",
+        !entry.subject_alt_names.is_empty(),
+        "connections are made without TLS",
+    );
+}
+
+fn sidecar(r: &mut Report, sidecar: &Sidecar) {
+    r.items("ingress", &sidecar.ingress, |r, _, listener| {
+        not_yet(
+            r,
+            "tls",
+            listener.tls.is_some(),
+            "the port takes plain connections",
+        );
+    });
+}
+
+fn mesh(r: &mut Report, config: &MeshConfig) {
+    let dynamic = config.outbound_traffic_policy.mode == OutboundMode::AllowAnyDynamicDns;
+    not_yet(
+        r,
+        "outboundTrafficPolicy",
+        dynamic,
+        "ALLOW_ANY_DYNAMIC_DNS works as ALLOW_ANY",
+    );
+    r.some(
+        "localityLbSetting",
+        config.locality_lb_setting.as_ref(),
+        locality,
+    );
 }

@@ -1,0 +1,498 @@
+//! Traffic policies of DestinationRules and of the mesh.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mesh_types::Code;
+
+use super::report::Report;
+use super::{hosts, values};
+use crate::resource::Double;
+use crate::resource::destination_rule::{
+    ClientTlsMode, ClientTlsSettings, ConnectionPoolSettings, ConsistentHashLb, Failover,
+    H2UpgradePolicy, HttpSettings, LoadBalancerSettings, LocalityLoadBalancerSetting,
+    OutlierDetection, PortTrafficPolicy, TcpSettings, TrafficPolicy,
+};
+
+pub(super) fn policy(r: &mut Report, policy: &TrafficPolicy) {
+    if *policy == TrafficPolicy::default() {
+        r.say(Code::Required, "nothing is set here; set loadBalancer, connectionPool, outlierDetection, tls or another");
+    }
+    let outlier = policy.outlier_detection.is_some();
+    r.some(
+        "outlierDetection",
+        policy.outlier_detection.as_ref(),
+        outlier_detection,
+    );
+    r.some(
+        "connectionPool",
+        policy.connection_pool.as_ref(),
+        connection_pool,
+    );
+    r.some("loadBalancer", policy.load_balancer.as_ref(), |r, lb| {
+        load_balancer(r, lb, outlier)
+    });
+    r.some("tls", policy.tls.as_ref(), tls);
+    r.items(
+        "portLevelSettings",
+        &policy.port_level_settings,
+        |r, _, port| port_policy(r, port),
+    );
+    r.at_most_one(&[
+        ("tunnel", policy.tunnel.is_some()),
+        ("proxyProtocol", policy.proxy_protocol.is_some()),
+    ]);
+    r.some("tunnel", policy.tunnel.as_ref(), |r, tunnel| {
+        if !matches!(tunnel.protocol.as_str(), "" | "CONNECT" | "POST") {
+            r.say_at(
+                "protocol",
+                Code::UnknownValue,
+                format!("{:?} is none of CONNECT, POST", tunnel.protocol),
+            );
+        }
+        if !hosts::is_fqdn(&tunnel.target_host) && !values::is_ip(&tunnel.target_host) {
+            r.say_at(
+                "targetHost",
+                Code::Malformed,
+                hosts::want_host(&tunnel.target_host),
+            );
+        }
+        r.test(
+            "targetPort",
+            Code::OutOfRange,
+            values::port(tunnel.target_port),
+        );
+    });
+    r.some("retryBudget", policy.retry_budget.as_ref(), |r, budget| {
+        if let Some(Double(percent)) = budget.percent
+            && !(0.0..=100.0).contains(&percent)
+        {
+            r.say_at(
+                "percent",
+                Code::OutOfRange,
+                format!("{percent} is no percentage, want 0..=100"),
+            );
+        }
+    });
+}
+
+fn port_policy(r: &mut Report, port: &PortTrafficPolicy) {
+    match &port.port {
+        None => r.say_at(
+            "port",
+            Code::Required,
+            "must be set: which port is this for?",
+        ),
+        Some(number) => r.field("port", |r| {
+            r.test("number", Code::OutOfRange, values::port(number.number))
+        }),
+    }
+    let outlier = port.outlier_detection.is_some();
+    if !outlier
+        && port.connection_pool.is_none()
+        && port.load_balancer.is_none()
+        && port.tls.is_none()
+    {
+        r.say(
+            Code::Required,
+            "one of loadBalancer, connectionPool, outlierDetection and tls must be set",
+        );
+    }
+    r.some(
+        "outlierDetection",
+        port.outlier_detection.as_ref(),
+        outlier_detection,
+    );
+    r.some(
+        "connectionPool",
+        port.connection_pool.as_ref(),
+        connection_pool,
+    );
+    r.some("loadBalancer", port.load_balancer.as_ref(), |r, lb| {
+        load_balancer(r, lb, outlier)
+    });
+    r.some("tls", port.tls.as_ref(), tls);
+}
+
+pub(super) fn outlier_detection(r: &mut Report, outlier: &OutlierDetection) {
+    values::duration_field(r, "baseEjectionTime", outlier.base_ejection_time);
+    values::duration_field(r, "interval", outlier.interval);
+    if outlier.consecutive_errors != 0 {
+        r.say_at(
+            "consecutiveErrors",
+            Code::Deprecated,
+            "has no effect any more; write consecutive5xxErrors or consecutiveGatewayErrors",
+        );
+    }
+    if outlier
+        .consecutive_local_origin_failures
+        .is_some_and(|n| n > 0)
+        && !outlier.split_external_local_origin_errors
+    {
+        r.say_at(
+            "consecutiveLocalOriginFailures",
+            Code::Conflict,
+            "needs splitExternalLocalOriginErrors: true",
+        );
+    }
+    values::percent(r, "maxEjectionPercent", outlier.max_ejection_percent.into());
+    values::percent(r, "minHealthPercent", outlier.min_health_percent.into());
+}
+
+pub(super) fn connection_pool(r: &mut Report, pool: &ConnectionPoolSettings) {
+    if pool.http.is_none() && pool.tcp.is_none() {
+        r.say(Code::Required, "one of tcp and http must be set");
+    }
+    r.some("http", pool.http.as_ref(), http_pool);
+    r.some("tcp", pool.tcp.as_ref(), tcp_pool);
+}
+
+fn http_pool(r: &mut Report, http: &HttpSettings) {
+    values::not_negative(
+        r,
+        "http1MaxPendingRequests",
+        http.http1_max_pending_requests,
+    );
+    values::not_negative(r, "http2MaxRequests", http.http2_max_requests);
+    values::not_negative(
+        r,
+        "maxRequestsPerConnection",
+        http.max_requests_per_connection,
+    );
+    values::not_negative(r, "maxRetries", http.max_retries);
+    values::not_negative(r, "maxConcurrentStreams", http.max_concurrent_streams);
+    values::duration_field(r, "idleTimeout", http.idle_timeout);
+    if http.h2_upgrade_policy == Some(H2UpgradePolicy::Upgrade) && http.use_client_protocol {
+        r.say_at(
+            "useClientProtocol",
+            Code::Conflict,
+            "excludes h2UpgradePolicy: UPGRADE",
+        );
+    }
+    r.some(
+        "http2KeepAlive",
+        http.http2_keep_alive.as_ref(),
+        |r, keepalive| {
+            r.need("interval", keepalive.interval.is_some(), "");
+            r.need("timeout", keepalive.timeout.is_some(), "");
+            values::duration_field(r, "interval", keepalive.interval);
+            values::duration_field(r, "timeout", keepalive.timeout);
+        },
+    );
+}
+
+fn tcp_pool(r: &mut Report, tcp: &TcpSettings) {
+    values::not_negative(r, "maxConnections", tcp.max_connections);
+    values::duration_field(r, "connectTimeout", tcp.connect_timeout);
+    values::duration_field(r, "maxConnectionDuration", tcp.max_connection_duration);
+    values::duration_or_zero(r, "idleTimeout", tcp.idle_timeout);
+    r.some(
+        "tcpKeepalive",
+        tcp.tcp_keepalive.as_ref(),
+        |r, keepalive| {
+            values::duration_field(r, "time", keepalive.time);
+            values::duration_field(r, "interval", keepalive.interval);
+        },
+    );
+}
+
+fn load_balancer(r: &mut Report, lb: &LoadBalancerSettings, outlier: bool) {
+    r.at_most_one(&[
+        ("simple", lb.simple.is_some()),
+        ("consistentHash", lb.consistent_hash.is_some()),
+    ]);
+    r.some(
+        "consistentHash",
+        lb.consistent_hash.as_ref(),
+        consistent_hash,
+    );
+    r.at_most_one(&[
+        ("localityLbSetting", lb.locality_lb_setting.is_some()),
+        ("zoneAwareLbSetting", lb.zone_aware_lb_setting.is_some()),
+    ]);
+    r.some(
+        "localityLbSetting",
+        lb.locality_lb_setting.as_ref(),
+        |r, setting| {
+            locality(r, setting);
+            let fails_over = !setting.failover.is_empty() || !setting.failover_priority.is_empty();
+            if fails_over && !outlier {
+                r.say(
+                    Code::NoEffect,
+                    "nothing fails over without outlierDetection beside loadBalancer",
+                );
+            }
+        },
+    );
+    r.some(
+        "zoneAwareLbSetting",
+        lb.zone_aware_lb_setting.as_ref(),
+        |r, zone| failover(r, &zone.failover),
+    );
+    if let Some(window) = lb.warmup_duration_secs {
+        r.say_at(
+            "warmupDurationSecs",
+            Code::Deprecated,
+            "write warmup: {duration: ..} instead",
+        );
+        r.test(
+            "warmupDurationSecs",
+            Code::OutOfRange,
+            values::duration(window),
+        );
+    }
+    r.some("warmup", lb.warmup.as_ref(), |r, warmup| {
+        r.need("duration", warmup.duration.is_some(), "");
+        values::duration_field(r, "duration", warmup.duration);
+        if let Some(Double(percent)) = warmup.minimum_percent
+            && !(0.0..=100.0).contains(&percent)
+        {
+            r.say_at(
+                "minimumPercent",
+                Code::OutOfRange,
+                format!("{percent} is no percentage, want 0..=100"),
+            );
+        }
+        if let Some(Double(aggression)) = warmup.aggression
+            && aggression <= 0.0
+        {
+            r.say_at(
+                "aggression",
+                Code::OutOfRange,
+                format!("{aggression} is not above 0"),
+            );
+        }
+    });
+}
+
+fn consistent_hash(r: &mut Report, hash: &ConsistentHashLb) {
+    let keys = [
+        ("httpHeaderName", hash.http_header_name.is_some()),
+        ("httpCookie", hash.http_cookie.is_some()),
+        ("useSourceIp", hash.use_source_ip.is_some()),
+        (
+            "httpQueryParameterName",
+            hash.http_query_parameter_name.is_some(),
+        ),
+    ];
+    r.at_most_one(&keys);
+    if keys.iter().all(|(_, set)| !set) {
+        r.say(Code::NoEffect, "without httpHeaderName, httpCookie, useSourceIp or httpQueryParameterName requests go anywhere");
+    }
+    r.some("httpCookie", hash.http_cookie.as_ref(), |r, cookie| {
+        r.need("name", !cookie.name.is_empty(), "");
+        let mut seen = BTreeSet::new();
+        r.items("attributes", &cookie.attributes, |r, _, attribute| {
+            r.need("name", !attribute.name.is_empty(), "");
+            if !seen.insert(&attribute.name) {
+                r.say_at(
+                    "name",
+                    Code::Duplicate,
+                    format!("{} is given twice", attribute.name),
+                );
+            }
+        });
+    });
+    r.at_most_one(&[
+        ("ringHash", hash.ring_hash.is_some()),
+        ("maglev", hash.maglev.is_some()),
+    ]);
+    if hash.minimum_ring_size.is_some() {
+        r.say_at(
+            "minimumRingSize",
+            Code::Deprecated,
+            "write ringHash: {minimumRingSize: ..} instead",
+        );
+        if hash.ring_hash.is_some() || hash.maglev.is_some() {
+            r.say_at(
+                "minimumRingSize",
+                Code::Conflict,
+                "excludes ringHash and maglev",
+            );
+        }
+    }
+    r.some("maglev", hash.maglev.as_ref(), |r, maglev| {
+        if let Some(size) = maglev.table_size
+            && (size >= 5_000_011 || !is_prime(size))
+        {
+            r.say_at(
+                "tableSize",
+                Code::OutOfRange,
+                format!("{size} will not do, want a prime below 5000011, such as 65537"),
+            );
+        }
+    });
+}
+
+/// Whether a number, small enough to be tried out, is a prime.
+fn is_prime(n: u64) -> bool {
+    n >= 2 && (2..).take_while(|d| d * d <= n).all(|d| n % d != 0)
+}
+
+/// Most localities that are compared with one another.
+const PAIRS: usize = 200;
+
+/// Locality settings, here and in the mesh.
+pub(super) fn locality(r: &mut Report, setting: &LocalityLoadBalancerSetting) {
+    r.at_most_one(&[
+        ("distribute", !setting.distribute.is_empty()),
+        ("failover", !setting.failover.is_empty()),
+    ]);
+    let mut from: Vec<&str> = Vec::new();
+    r.items("distribute", &setting.distribute, |r, _, distribute| {
+        locality_name(r, "from", &distribute.from);
+        if let Some(other) = from.iter().find(|f| overlap(f, &distribute.from)) {
+            r.say_at(
+                "from",
+                Code::Duplicate,
+                format!("{} overlaps {other}", distribute.from),
+            );
+        }
+        if from.len() < PAIRS {
+            from.push(&distribute.from);
+        }
+        weights(r, &distribute.to);
+    });
+    failover(r, &setting.failover);
+    let topology = [
+        "topology.kubernetes.io/region",
+        "topology.kubernetes.io/zone",
+        "topology.istio.io/subzone",
+    ];
+    if !setting.failover.is_empty()
+        && setting
+            .failover_priority
+            .iter()
+            .any(|p| topology.contains(&p.as_str()))
+    {
+        r.say_at(
+            "failoverPriority",
+            Code::Conflict,
+            "must not name region, zone or subzone beside failover",
+        );
+    }
+}
+
+fn weights(r: &mut Report, to: &BTreeMap<String, u32>) {
+    for (locality, weight) in to {
+        if !(1..=100).contains(weight) {
+            r.field("to", |r| {
+                r.say_at(
+                    locality.clone(),
+                    Code::OutOfRange,
+                    format!("{weight} is no weight, want 1..=100"),
+                )
+            });
+        }
+    }
+    let sum: u64 = to.values().map(|w| u64::from(*w)).sum();
+    if sum != 100 {
+        r.say_at(
+            "to",
+            Code::OutOfRange,
+            format!("weights add up to {sum}, want 100"),
+        );
+    }
+    let names: Vec<&String> = to.keys().take(PAIRS).collect();
+    for (i, name) in names.iter().enumerate() {
+        r.field("to", |r| locality_name(r, "", name));
+        if let Some(other) = names[..i].iter().find(|o| overlap(o, name)) {
+            r.say_at("to", Code::Duplicate, format!("{name} overlaps {other}"));
+        }
+    }
+}
+
+fn locality_name(r: &mut Report, field: &'static str, name: &str) {
+    let star = name.find('*');
+    let bad_star = star.is_some_and(|at| at + 1 != name.len())
+        || (name.len() > 1 && name.ends_with('*') && !name.ends_with("/*"));
+    if name.is_empty()
+        || bad_star
+        || name.split('/').any(str::is_empty)
+        || name.split('/').count() > 3
+    {
+        let message = format!(
+            "{name:?} is no locality; write REGION/ZONE/SUBZONE, the end may be left out or *"
+        );
+        let key = if field.is_empty() {
+            name.to_owned()
+        } else {
+            field.to_owned()
+        };
+        r.say_at(key, Code::Malformed, message);
+    }
+}
+
+/// Whether some locality is meant by both.
+fn overlap(a: &str, b: &str) -> bool {
+    let mut parts = a.split('/').zip(b.split('/'));
+    parts.all(|(x, y)| x == "*" || y == "*" || x == y)
+}
+
+fn failover(r: &mut Report, failover: &[Failover]) {
+    r.items("failover", failover, |r, _, f| {
+        if f.from == f.to {
+            r.say_at(
+                "to",
+                Code::Conflict,
+                format!("{} cannot fail over to itself", f.from),
+            );
+        }
+        for (name, region) in [("from", &f.from), ("to", &f.to)] {
+            if region.contains(['/', '*']) {
+                r.say_at(
+                    name,
+                    Code::Malformed,
+                    format!(
+                        "{region:?} is no region; failover is between regions, without / and *"
+                    ),
+                );
+            }
+        }
+    });
+}
+
+fn tls(r: &mut Report, tls: &ClientTlsSettings) {
+    let files = [
+        ("clientCertificate", !tls.client_certificate.is_empty()),
+        ("privateKey", !tls.private_key.is_empty()),
+        ("caCertificates", !tls.ca_certificates.is_empty()),
+        ("caCrl", !tls.ca_crl.is_empty()),
+    ];
+    if tls.insecure_skip_verify == Some(true) {
+        let pointless = [
+            ("caCertificates", !tls.ca_certificates.is_empty()),
+            ("subjectAltNames", !tls.subject_alt_names.is_empty()),
+            (
+                "credentialName",
+                tls.mode == ClientTlsMode::Simple && !tls.credential_name.is_empty(),
+            ),
+        ];
+        for (name, _) in pointless.iter().filter(|(_, set)| *set) {
+            r.say_at(
+                *name,
+                Code::Conflict,
+                "must not be set beside insecureSkipVerify, which accepts every certificate",
+            );
+        }
+    }
+    match tls.mode {
+        ClientTlsMode::Simple | ClientTlsMode::Mutual if !tls.credential_name.is_empty() => {
+            for (name, _) in files.iter().filter(|(_, set)| *set) {
+                r.say_at(*name, Code::Conflict, "excludes credentialName; keep one");
+            }
+        }
+        ClientTlsMode::Mutual => {
+            r.need(
+                "clientCertificate",
+                !tls.client_certificate.is_empty(),
+                " in mode MUTUAL, or credentialName",
+            );
+            r.need(
+                "privateKey",
+                !tls.private_key.is_empty(),
+                " in mode MUTUAL, or credentialName",
+            );
+        }
+        ClientTlsMode::Disable | ClientTlsMode::Simple | ClientTlsMode::IstioMutual => {}
+    }
+}
