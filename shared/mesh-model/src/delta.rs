@@ -1,6 +1,7 @@
 //! What changed between two meshes.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use mesh_config::Object;
@@ -38,6 +39,9 @@ pub struct Delta {
     pub gateways: BTreeSet<Key>,
     /// Workloads that came, went or changed: labels and locality of proxies may.
     pub workloads: BTreeSet<Key>,
+    /// Addresses whose workload is another or says something else, and addresses where endpoints came, went, or serve another port: what
+    /// the mesh knows of proxies there, and what services they are instances of, may be different.
+    pub addresses: BTreeSet<IpAddr>,
     /// What labels the mesh's selectors read changed: [`crate::Mesh::view_key`] of any proxy may.
     pub selectors: bool,
 }

@@ -20,6 +20,8 @@ mod servers;
 mod services;
 mod sidecars;
 mod targets;
+#[cfg(test)]
+mod testing;
 mod view;
 mod virtual_services;
 mod workloads;
@@ -29,6 +31,7 @@ pub use endpoints::ScopedEndpoints;
 pub use mesh::Mesh;
 pub use proxy::{Interception, Node, Proxy, ProxyError, ProxyKind};
 pub use resolved::{DestinationRule, Endpoints, Gateway, Service, Sidecar, VirtualService};
+pub use scope::touch::Touch;
 pub use view::{
     EgressListener, GatewayServer, IngressListener, MergedServer, ServiceTarget, View, ViewKey,
 };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 use mesh_config::resource::mesh::MeshConfig;
-use mesh_config::resource::normal::MeshWorkload;
+use mesh_config::resource::normal::{MeshWorkload, ServiceResolution};
 use mesh_config::{Body, Object};
 use mesh_types::{Finding, Hostname, Key, Revision};
 
@@ -17,7 +17,9 @@ use crate::services::{ServiceId, ServiceIndex};
 use crate::sidecars::SidecarIndex;
 use crate::virtual_services::VirtualServiceIndex;
 use crate::workloads::WorkloadIndex;
-use crate::{Change, Delta, Endpoints, Proxy, ProxyKind, Service, ServiceTarget, View, ViewKey};
+use crate::{
+    Change, Delta, Endpoints, Proxy, ProxyKind, Service, ServiceTarget, Touch, View, ViewKey,
+};
 
 /// Every object of one revision, resolved and indexed. Cheap to clone: maps are persistent.
 #[derive(Debug, Clone)]
@@ -199,12 +201,14 @@ impl Mesh {
                 let same = new.is_some_and(|new| matches!(&new.body, Body::MeshEndpoints(e) if e.hostname == spec.hostname));
                 if !same {
                     let id = (key.namespace.clone(), spec.hostname.clone());
-                    self.services.replace_endpoints(&id, None);
+                    delta
+                        .addresses
+                        .extend(self.services.replace_endpoints(&id, None));
                     delta.endpoints.insert(id);
                 }
             }
             Body::MeshWorkload(_) => {
-                self.workloads.remove(key);
+                delta.addresses.extend(self.workloads.remove(key));
                 delta.workloads.insert(key.clone());
             }
             Body::DestinationRule(_) => {
@@ -238,12 +242,12 @@ impl Mesh {
                     .insert(self.services.set_service(object, spec, config));
             }
             Body::MeshEndpoints(spec) => {
-                delta
-                    .endpoints
-                    .insert(self.services.set_endpoints(object, spec));
+                let (id, addresses) = self.services.set_endpoints(object, spec);
+                delta.endpoints.insert(id);
+                delta.addresses.extend(addresses);
             }
             Body::MeshWorkload(spec) => {
-                self.workloads.insert(key, spec);
+                delta.addresses.extend(self.workloads.insert(key, spec));
                 delta.workloads.insert(key.clone());
             }
             Body::DestinationRule(_) => {
@@ -338,6 +342,17 @@ impl Mesh {
         crate::scope::view(self, key)
     }
 
+    /// Whether and how a change concerns a view of the mesh before it; `self` is the mesh after it.
+    pub fn touch(&self, view: &View, delta: &Delta) -> Touch {
+        crate::scope::touch::touch(self, view, delta)
+    }
+
+    /// The view after a change: what [`Mesh::view`] gives, but whatever is equal is shared with the view before. Costs follow what is touched:
+    /// new endpoints cost nothing, other changes a fraction of a new view.
+    pub fn update_view(&self, view: &View, touch: &Touch) -> View {
+        crate::scope::update::update(self, view, touch)
+    }
+
     /// The service ports a proxy is an instance of, oldest service first (XDS-TRAFFIC 1.4).
     pub fn service_targets(&self, proxy: &Proxy) -> Vec<ServiceTarget> {
         crate::targets::service_targets(self, proxy)
@@ -346,6 +361,21 @@ impl Mesh {
     /// Findings that need more than one object to see: shadowed objects, missing references, merges.
     pub fn findings(&self) -> Vec<Finding> {
         Vec::new()
+    }
+
+    /// Whether an address is an endpoint of a service that callers reach at its endpoints' own addresses (headless): a proxy there must not
+    /// listen at its own.
+    pub fn is_headless_endpoint(&self, address: &IpAddr) -> bool {
+        self.services_at(address).any(|(namespace, host)| {
+            self.services
+                .get(namespace, host)
+                .is_some_and(|service| service.resolution == ServiceResolution::Passthrough)
+        })
+    }
+
+    /// Whether some service may only be reached on the caller's own node.
+    pub fn has_node_local_services(&self) -> bool {
+        self.services().any(|service| service.node_local)
     }
 
     /// Services that have an endpoint at an address.

@@ -55,17 +55,15 @@ pub(crate) fn audience(service: &Service, config: &MeshConfig) -> Audience {
     )
 }
 
-/// Adds to a set inside a map.
-fn add(map: &mut OrdMap<IpAddr, BTreeSet<ServiceId>>, address: IpAddr, id: &ServiceId) {
-    map.entry(address).or_default().insert(id.clone());
-}
+/// One address with a port, and the service port that is served there.
+type Served<'a> = (IpAddr, u16, &'a str);
 
-fn addresses(endpoints: &MeshEndpoints) -> BTreeSet<IpAddr> {
-    endpoints
+fn served(endpoints: &MeshEndpoints) -> BTreeSet<Served<'_>> {
+    let each = endpoints
         .endpoints
         .iter()
-        .flat_map(|e| &e.addresses)
-        .filter_map(|a| a.parse().ok())
+        .flat_map(|e| e.addresses.iter().map(move |address| (address, e)));
+    each.filter_map(|(address, e)| Some((address.parse().ok()?, e.port, &*e.port_name)))
         .collect()
 }
 
@@ -164,29 +162,42 @@ impl ServiceIndex {
         put(&mut self.all, &id.0, &id.1, None);
     }
 
-    /// Puts endpoints in place of those that were there. Gives the identity of their service.
+    /// Puts endpoints in place of those that were there. Gives the identity of their service, and the addresses that serve other ports now.
     pub(crate) fn set_endpoints(
         &mut self,
         object: &Object,
         spec: &Arc<MeshEndpoints>,
-    ) -> ServiceId {
+    ) -> (ServiceId, Vec<IpAddr>) {
         let id = (object.meta.key.namespace.clone(), spec.hostname.clone());
         let endpoints = Endpoints {
             key: object.meta.key.clone(),
             version: object.version,
             spec: spec.clone(),
         };
-        self.replace_endpoints(&id, Some(Arc::new(endpoints)));
-        id
+        let addresses = self.replace_endpoints(&id, Some(Arc::new(endpoints)));
+        (id, addresses)
     }
 
-    /// Replaces or removes the endpoints of a service; only addresses that came or went are touched.
-    pub(crate) fn replace_endpoints(&mut self, id: &ServiceId, new: Option<Arc<Endpoints>>) {
-        let before = self
-            .endpoints_of(&id.0, &id.1)
-            .map(|e| addresses(&e.spec))
-            .unwrap_or_default();
-        let after = new.as_ref().map(|e| addresses(&e.spec)).unwrap_or_default();
+    /// Replaces or removes the endpoints of a service; only addresses that came or went are touched. Gives those that serve other ports now.
+    pub(crate) fn replace_endpoints(
+        &mut self,
+        id: &ServiceId,
+        new: Option<Arc<Endpoints>>,
+    ) -> Vec<IpAddr> {
+        let old = self.endpoints_of(&id.0, &id.1).cloned();
+        let before_ports = old.as_ref().map(|e| served(&e.spec)).unwrap_or_default();
+        let after_ports = new.as_ref().map(|e| served(&e.spec)).unwrap_or_default();
+        let changed = before_ports
+            .symmetric_difference(&after_ports)
+            .map(|(address, ..)| *address)
+            .collect();
+        let at = |served: &BTreeSet<Served<'_>>| {
+            served
+                .iter()
+                .map(|(address, ..)| *address)
+                .collect::<BTreeSet<_>>()
+        };
+        let (before, after) = (at(&before_ports), at(&after_ports));
         for gone in before.difference(&after) {
             if let Some(ids) = self.by_address.get_mut(gone) {
                 ids.remove(id);
@@ -196,8 +207,10 @@ impl ServiceIndex {
             }
         }
         for come in after.difference(&before) {
-            add(&mut self.by_address, *come, id);
+            self.by_address.entry(*come).or_default().insert(id.clone());
         }
+        drop((before_ports, after_ports));
         put(&mut self.endpoints, &id.0, &id.1, new);
+        changed
     }
 }

@@ -23,7 +23,8 @@ fn addresses(workload: &MeshWorkload) -> impl Iterator<Item = IpAddr> {
 }
 
 impl WorkloadIndex {
-    pub(crate) fn insert(&mut self, key: &Key, workload: &Arc<MeshWorkload>) {
+    /// Adds a workload that is not there. Gives its addresses.
+    pub(crate) fn insert(&mut self, key: &Key, workload: &Arc<MeshWorkload>) -> Vec<IpAddr> {
         for address in addresses(workload) {
             self.by_address
                 .entry(address)
@@ -31,11 +32,13 @@ impl WorkloadIndex {
                 .insert(key.clone());
         }
         self.all.insert(key.clone(), workload.clone());
+        addresses(workload).collect()
     }
 
-    pub(crate) fn remove(&mut self, key: &Key) {
+    /// Removes a workload. Gives its addresses.
+    pub(crate) fn remove(&mut self, key: &Key) -> Vec<IpAddr> {
         let Some(old) = self.all.remove(key) else {
-            return;
+            return Vec::new();
         };
         for address in addresses(&old) {
             if let Some(keys) = self.by_address.get_mut(&address) {
@@ -45,6 +48,7 @@ impl WorkloadIndex {
                 }
             }
         }
+        addresses(&old).collect()
     }
 
     /// The workload with a key, together with that key.

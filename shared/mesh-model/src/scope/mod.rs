@@ -5,6 +5,8 @@ pub(crate) mod imports;
 mod most_specific;
 pub(crate) mod rules;
 pub(crate) mod services;
+pub(crate) mod touch;
+pub(crate) mod update;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
