@@ -17,6 +17,8 @@ use crate::scan::{Scan, Scanner};
 pub struct FolderOptions {
     /// Folders or single files, in order: of an object defined twice, the first definition wins.
     pub roots: Vec<PathBuf>,
+    /// File of bare mesh settings.
+    pub mesh_config: Option<PathBuf>,
     /// Namespace of objects that name none. Default `default`.
     pub default_namespace: Arc<str>,
     /// After an event, how long nothing more must happen before the folders are read. Default 20 ms.
@@ -32,6 +34,7 @@ impl FolderOptions {
     pub fn new(roots: Vec<PathBuf>) -> FolderOptions {
         FolderOptions {
             roots,
+            mesh_config: None,
             default_namespace: "default".into(),
             quiet: Duration::from_millis(20),
             patience: Duration::from_millis(200),
@@ -51,7 +54,8 @@ pub async fn watch(options: FolderOptions, scans: watch::Sender<Option<Scan>>, s
     });
     let mut watcher = watcher.inspect_err(|error| tracing::warn!(%error, "folders are polled, not watched")).ok();
     let mut watched = BTreeSet::new();
-    let mut scanner = Scanner::new(options.roots.clone(), options.default_namespace.clone());
+    let mut scanner = Scanner::new(options.roots.clone(), options.default_namespace.clone())
+        .with_mesh_config(options.mesh_config.clone());
     loop {
         let scanned = tokio::task::spawn_blocking(move || {
             let found = scanner.scan();

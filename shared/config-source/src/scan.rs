@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use mesh_config::{Object, Origin};
-use mesh_types::{Code, FieldPath, Finding, Key, Level, version_of};
+use mesh_config::{Limits, MESH_CONFIG_NAME, Meta, Object, Origin};
+use mesh_types::{Code, Finding, Key, Kind, Labels, Level, version_of};
 
 /// Largest file that is read: 64 MiB.
 pub const MAX_FILE: u64 = 64 << 20;
@@ -67,6 +67,8 @@ struct Known {
 #[derive(Debug)]
 pub struct Scanner {
     roots: Vec<PathBuf>,
+    /// Index of the root that is a bare MeshConfig file.
+    mesh_config: Option<usize>,
     default_namespace: Arc<str>,
     known: BTreeMap<(usize, PathBuf), Known>,
 }
@@ -74,7 +76,14 @@ pub struct Scanner {
 impl Scanner {
     /// A scanner of some folders or single files. Objects without namespace get `default_namespace`.
     pub fn new(roots: Vec<PathBuf>, default_namespace: impl Into<Arc<str>>) -> Scanner {
-        Scanner { roots, default_namespace: default_namespace.into(), known: BTreeMap::new() }
+        Scanner { roots, mesh_config: None, default_namespace: default_namespace.into(), known: BTreeMap::new() }
+    }
+
+    /// The same, with a file that holds bare mesh settings, as `--mesh-config` names it.
+    pub fn with_mesh_config(mut self, file: Option<PathBuf>) -> Scanner {
+        self.mesh_config = file.is_some().then_some(self.roots.len());
+        self.roots.extend(file);
+        self
     }
 
     /// Reads everything. Returns what there is, and every folder it looked into, for watching.
@@ -124,6 +133,7 @@ impl Scanner {
         let hash = version_of(&bytes);
         let content = match self.known.get(key) {
             Some(known) if known.hash == hash => known.content.clone(),
+            _ if self.mesh_config == Some(key.0) => Arc::new(decode_mesh_config(&key.1, &bytes)),
             _ => Arc::new(decode(&key.1, &bytes, &self.default_namespace)),
         };
         self.known.insert(key.clone(), Known { stamp, hash, content: content.clone() });
@@ -131,28 +141,40 @@ impl Scanner {
     }
 }
 
-fn decode(path: &Path, bytes: &[u8], default_namespace: &Arc<str>) -> FileContent {
-    let file: Arc<str> = path.display().to_string().into();
-    let Ok(text) = std::str::from_utf8(bytes) else {
-        let finding = Finding {
-            level: Level::Error,
-            code: Code::Syntax,
-            key: None,
-            file: file.to_string(),
-            path: FieldPath::root(),
-            message: "the file is not UTF-8 text".into(),
-        };
-        return FileContent { file, objects: Vec::new(), refused: Vec::new(), unidentified: true, findings: vec![finding] };
+fn decode(path: &Path, bytes: &[u8], default_namespace: &str) -> FileContent {
+    let file = path.display().to_string();
+    let limits = Limits { text: MAX_FILE as usize, ..Limits::default() };
+    let origin = Origin { file: &file, default_namespace, limits, ..Origin::default() };
+    let decoded = mesh_config::decode_bytes(bytes, &origin);
+    let objects = decoded.objects.into_iter().map(|(object, _)| Arc::new(object)).collect();
+    FileContent::new(&file, objects, decoded.findings)
+}
+
+fn decode_mesh_config(path: &Path, bytes: &[u8]) -> FileContent {
+    let file = path.display().to_string();
+    let (config, mut findings) = mesh_config::decode_mesh_config(&String::from_utf8_lossy(bytes));
+    findings.iter_mut().for_each(|finding| finding.file.clone_from(&file));
+    let meta = Meta {
+        key: Key::new(Kind::MeshConfig, "", MESH_CONFIG_NAME),
+        created_us: 0,
+        labels: Labels::default(),
+        annotations: Labels::default(),
     };
-    let origin = Origin { file: file.clone(), default_namespace: default_namespace.clone() };
-    let decoded = mesh_config::decode_text(text, &origin);
-    let errors = || decoded.findings.iter().filter(|finding| finding.level == Level::Error);
-    FileContent {
-        file,
-        refused: errors().filter_map(|finding| finding.key.clone()).collect(),
-        unidentified: errors().any(|finding| finding.key.is_none()),
-        objects: decoded.objects.into_iter().map(Arc::new).collect(),
-        findings: decoded.findings,
+    let refused = findings.iter().any(|finding| finding.level == Level::Error);
+    let object = (!refused).then(|| Arc::new(Object::new(meta, config.into())));
+    FileContent::new(&file, object.into_iter().collect(), findings)
+}
+
+impl FileContent {
+    fn new(file: &str, objects: Vec<Arc<Object>>, findings: Vec<Finding>) -> FileContent {
+        let errors = || findings.iter().filter(|finding| finding.level == Level::Error);
+        FileContent {
+            file: file.into(),
+            refused: errors().filter_map(|finding| finding.key.clone()).collect(),
+            unidentified: errors().any(|finding| finding.key.is_none()),
+            objects,
+            findings,
+        }
     }
 }
 
@@ -218,14 +240,8 @@ impl Walk {
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Finding {
-    Finding {
-        level: Level::Error,
-        code: Code::Unreadable,
-        key: None,
-        file: path.display().to_string(),
-        path: FieldPath::root(),
-        message: format!("cannot be read: {error}; what was last read from it stays in force"),
-    }
+    let message = format!("cannot be read: {error}; what was last read from it stays in force");
+    Finding::about_text(Code::Unreadable, message).at(&path.display().to_string(), 0)
 }
 
 /// Hidden files, Kubernetes' generation folders, and what editors leave while saving.

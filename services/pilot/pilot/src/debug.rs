@@ -132,7 +132,7 @@ fn resources(api: &Api, proxy: &str) -> Option<Value> {
 }
 
 /// An encoded `Any` as JSON with `@type`.
-fn envoy_json(any: &[u8]) -> Option<Value> {
+pub fn envoy_json(any: &[u8]) -> Option<Value> {
     let any = prost_types::Any::decode(any).ok()?;
     envoy_api::json::to_json(&any.type_url, &any.value).ok()
 }

@@ -3,17 +3,17 @@
 //! It runs on a thread of its own, since building is work and not waiting. Streams read snapshots from `watch` channels; a proxy whose
 //! snapshot has not changed is not woken.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
-use mesh_model::{Change, Delta, Mesh, Proxy, ProxyKind, Touch, View};
+use mesh_model::{Change, Delta, Mesh, Proxy, ProxyKind, Touch};
 use mesh_types::Revision;
 use pilot_core::generate::{ClassSets, Generator, InboundSets};
 use pilot_core::{InboundKey, OutboundKey};
 use tokio::sync::{mpsc, oneshot, watch};
-use xds_core::{Layers, Snapshot, TypeId};
+use tokio::time::Instant;
+use xds_core::Snapshot;
 
 use crate::metrics::Metrics;
 use crate::roster::Roster;
@@ -80,11 +80,16 @@ impl Planner {
     }
 }
 
-/// An outbound class: its view, and what was made from it.
+/// An outbound class: what was made for it, and who is in it.
 struct Class {
-    view: View,
     sets: ClassSets,
-    members: usize,
+    members: HashSet<ConnectionId>,
+}
+
+/// An inbound class.
+struct Inbound {
+    sets: InboundSets,
+    members: HashSet<ConnectionId>,
 }
 
 struct Member {
@@ -98,7 +103,7 @@ struct State {
     mesh: Mesh,
     generator: Generator,
     classes: HashMap<Arc<OutboundKey>, Class>,
-    inbound: HashMap<Arc<InboundKey>, (InboundSets, usize)>,
+    inbound: HashMap<Arc<InboundKey>, Inbound>,
     members: HashMap<ConnectionId, Member>,
     by_address: HashMap<IpAddr, BTreeSet<ConnectionId>>,
     roster: Arc<Roster>,
@@ -134,20 +139,32 @@ impl State {
         }
     }
 
-    fn connect(&mut self, id: ConnectionId, mut proxy: Box<Proxy>) -> watch::Receiver<Arc<Snapshot>> {
+    fn connect(
+        &mut self,
+        id: ConnectionId,
+        mut proxy: Box<Proxy>,
+    ) -> watch::Receiver<Arc<Snapshot>> {
         self.mesh.complete(&mut proxy);
         for address in &proxy.addresses {
             self.by_address.entry(*address).or_default().insert(id);
         }
-        let (outbound, inbound) = self.join_classes(&proxy);
+        let (outbound, inbound) = self.join_classes(id, &proxy);
         let snapshot = self.snapshot(&outbound, inbound.as_ref());
         let (snapshots, receiver) = watch::channel(Arc::new(snapshot));
-        self.members.insert(id, Member { proxy, outbound, inbound, snapshots });
+        let member = Member {
+            proxy,
+            outbound,
+            inbound,
+            snapshots,
+        };
+        self.members.insert(id, member);
         receiver
     }
 
     fn disconnect(&mut self, id: ConnectionId) {
-        let Some(member) = self.members.remove(&id) else { return };
+        let Some(member) = self.members.remove(&id) else {
+            return;
+        };
         for address in &member.proxy.addresses {
             if let Some(ids) = self.by_address.get_mut(address) {
                 ids.remove(&id);
@@ -156,93 +173,94 @@ impl State {
                 }
             }
         }
-        self.leave_classes(&member.outbound, member.inbound.as_ref());
+        self.leave_outbound(id, &member.outbound);
+        if let Some(inbound) = &member.inbound {
+            self.leave_inbound(id, inbound);
+        }
     }
 
-    /// The classes of a proxy, made if it is the first of its kind.
-    fn join_classes(&mut self, proxy: &Proxy) -> (Arc<OutboundKey>, Option<Arc<InboundKey>>) {
+    /// Puts a proxy into its classes, which are made if it is the first of its kind.
+    fn join_classes(
+        &mut self,
+        id: ConnectionId,
+        proxy: &Proxy,
+    ) -> (Arc<OutboundKey>, Option<Arc<InboundKey>>) {
         let key = OutboundKey::of(&self.mesh, proxy);
         let key = match self.classes.get_key_value(&key) {
             Some((known, _)) => known.clone(),
-            None => {
-                let view = self.mesh.view(&key.view);
-                let sets = self.generator.outbound(&view, &key);
-                let key = Arc::new(key);
-                self.classes.insert(key.clone(), Class { view, sets, members: 0 });
-                key
-            }
+            None => Arc::new(key),
         };
-        let Some(class) = self.classes.get_mut(&key) else { return (key, None) };
-        class.members += 1;
+        let class = self.classes.entry(key.clone()).or_insert_with(|| {
+            let view = self.mesh.view(&key.view);
+            Class {
+                sets: self.generator.outbound(&view, &key),
+                members: HashSet::new(),
+            }
+        });
+        class.members.insert(id);
         if proxy.kind == ProxyKind::Router {
             return (key, None);
         }
-        let inbound = InboundKey::of(&self.mesh, &class.view, proxy);
+        let view = &class.sets.view;
+        let inbound = InboundKey::of(&self.mesh, view, proxy);
         let inbound = match self.inbound.get_key_value(&inbound) {
             Some((known, _)) => known.clone(),
-            None => {
-                let sets = self.generator.inbound(&class.view, &inbound);
-                let inbound = Arc::new(inbound);
-                self.inbound.insert(inbound.clone(), (sets, 0));
-                inbound
-            }
+            None => Arc::new(inbound),
         };
-        if let Some((_, members)) = self.inbound.get_mut(&inbound) {
-            *members += 1;
-        }
+        let class = self
+            .inbound
+            .entry(inbound.clone())
+            .or_insert_with(|| Inbound {
+                sets: self.generator.inbound(view, &inbound),
+                members: HashSet::new(),
+            });
+        class.members.insert(id);
         (key, Some(inbound))
     }
 
-    fn leave_classes(&mut self, outbound: &Arc<OutboundKey>, inbound: Option<&Arc<InboundKey>>) {
-        if let Some(class) = self.classes.get_mut(outbound) {
-            class.members -= 1;
-            if class.members == 0 {
-                self.classes.remove(outbound);
+    fn leave_outbound(&mut self, id: ConnectionId, key: &Arc<OutboundKey>) {
+        if let Some(class) = self.classes.get_mut(key) {
+            class.members.remove(&id);
+            if class.members.is_empty() {
+                self.classes.remove(key);
             }
         }
-        if let Some(inbound) = inbound
-            && let Some((_, members)) = self.inbound.get_mut(inbound)
-        {
-            *members -= 1;
-            if *members == 0 {
-                self.inbound.remove(inbound);
+    }
+
+    fn leave_inbound(&mut self, id: ConnectionId, key: &Arc<InboundKey>) {
+        if let Some(class) = self.inbound.get_mut(key) {
+            class.members.remove(&id);
+            if class.members.is_empty() {
+                self.inbound.remove(key);
             }
         }
     }
 
     fn snapshot(&self, outbound: &OutboundKey, inbound: Option<&Arc<InboundKey>>) -> Snapshot {
-        let mut snapshot = Snapshot::new(self.mesh.revision().0);
-        let Some(class) = self.classes.get(outbound) else { return snapshot };
-        let own = inbound.and_then(|key| self.inbound.get(key)).map(|(sets, _)| sets);
-        let with = |shared: &Arc<xds_core::Set>, own: Option<&Arc<xds_core::Set>>| {
-            Layers::new(std::iter::once(shared.clone()).chain(own.cloned()))
-        };
-        snapshot.set(TypeId::Cds, with(&class.sets.cds, own.map(|sets| &sets.cds)));
-        snapshot.set(TypeId::Eds, with(&class.sets.eds, None));
-        snapshot.set(TypeId::Lds, with(&class.sets.lds, own.map(|sets| &sets.lds)));
-        snapshot.set(TypeId::Rds, with(&class.sets.rds, None));
-        snapshot
+        let revision = self.mesh.revision().0;
+        let own = inbound
+            .and_then(|key| self.inbound.get(key))
+            .map(|class| &class.sets);
+        match self.classes.get(outbound) {
+            Some(class) => class.sets.snapshot(own, revision),
+            None => Snapshot::new(revision),
+        }
     }
 
     fn apply(&mut self, revision: Revision, changes: &[Change]) {
         let started = Instant::now();
         let (mesh, delta) = self.mesh.apply(revision, changes);
         self.mesh = mesh;
-        let changed = self.update_classes(&delta);
-        let moved = self.proxies_to_place_anew(&delta);
-        let mut stale = BTreeSet::new();
-        for (id, member) in &self.members {
-            if changed.outbound.contains(&member.outbound) || member.inbound.as_ref().is_some_and(|key| changed.inbound.contains(key)) {
-                stale.insert(*id);
-            }
-        }
-        for id in moved {
+        let mut stale = self.update_classes(&delta);
+        for id in self.misplaced(&delta) {
             if self.place_anew(id) {
                 stale.insert(id);
             }
         }
         for id in stale {
-            let Some(member) = self.members.get(&id) else { continue };
+            let Some(member) = self.members.get(&id) else {
+                continue;
+            };
             let snapshot = self.snapshot(&member.outbound, member.inbound.as_ref());
             member.snapshots.send_if_modified(|current| {
                 let differs = !current.same_content(&snapshot);
@@ -252,57 +270,65 @@ impl State {
                 differs
             });
         }
-        self.metrics.built(revision, started.elapsed(), self.classes.len());
+        self.metrics
+            .built(revision, started.elapsed(), self.classes.len());
         self.roster.built(revision);
     }
 
-    /// Regenerates what a change touches, class by class.
-    fn update_classes(&mut self, delta: &Delta) -> ChangedClasses {
-        let mut changed = ChangedClasses::default();
+    /// Makes anew what a change touches, class by class; returns whose resources are others now.
+    fn update_classes(&mut self, delta: &Delta) -> HashSet<ConnectionId> {
+        let mut stale = HashSet::new();
         if delta.is_empty() {
-            return changed;
+            return stale;
         }
         for (key, class) in &mut self.classes {
-            let touch = self.mesh.touch(&class.view, delta);
+            let touch = self.mesh.touch(&class.sets.view, delta);
             if touch.is_none() {
                 continue;
             }
-            class.view = self.mesh.update_view(&class.view, &touch);
-            let sets = self.generator.outbound_update(&class.sets, &class.view, key, &touch);
+            let view = self.mesh.update_view(&class.sets.view, &touch);
+            let sets = self
+                .generator
+                .outbound_update(&class.sets, &view, key, delta);
             if !sets.same(&class.sets) {
-                changed.outbound.insert(key.clone());
+                stale.extend(&class.members);
             }
             class.sets = sets;
-            if inbound_may_change(&touch) {
-                for (inbound, (sets, _)) in self.inbound.iter_mut().filter(|(inbound, _)| inbound.view == key.view) {
-                    let new = self.generator.inbound(&class.view, inbound);
-                    if !new.same(sets) {
-                        *sets = new;
-                        changed.inbound.insert(inbound.clone());
-                    }
+            if !inbound_may_change(&touch) {
+                continue;
+            }
+            let siblings = self
+                .inbound
+                .iter_mut()
+                .filter(|(inbound, _)| inbound.view == key.view);
+            for (inbound, own) in siblings {
+                let sets = self.generator.inbound(&class.sets.view, inbound);
+                if !sets.same(&own.sets) {
+                    stale.extend(&own.members);
                 }
+                own.sets = sets;
             }
         }
-        changed
+        stale
     }
 
-    /// Proxies whose place (classes) a change may move: their workload, their services, or what selectors read changed.
-    fn proxies_to_place_anew(&self, delta: &Delta) -> BTreeSet<ConnectionId> {
+    /// Proxies that may belong to other classes now: their workload, their services, or what selectors read changed.
+    fn misplaced(&self, delta: &Delta) -> BTreeSet<ConnectionId> {
         if delta.mesh_config || delta.selectors || !delta.sidecars.is_empty() {
             return self.members.keys().copied().collect();
         }
-        let mut ids = BTreeSet::new();
-        for address in &delta.addresses {
-            ids.extend(self.by_address.get(address).into_iter().flatten());
-        }
+        let addresses = delta.addresses.iter();
+        let mut ids: BTreeSet<_> = addresses
+            .filter_map(|address| self.by_address.get(address))
+            .flatten()
+            .copied()
+            .collect();
         if !delta.services.is_empty() {
+            let in_namespace = |namespace: &str| delta.services.iter().any(|(n, _)| **n == *namespace);
             for (id, member) in &self.members {
-                let Some(inbound) = &member.inbound else { continue };
-                let own = inbound.targets.iter().any(|target| {
-                    delta.services.contains(&(target.service.key.namespace.clone(), target.service.hostname.clone()))
-                });
-                let may_gain = delta.services.iter().any(|(namespace, _)| *namespace == member.proxy.namespace);
-                if own || may_gain {
+                let targets = member.inbound.iter().flat_map(|key| &key.targets);
+                let mut services = targets.map(|target| &target.service.key.namespace);
+                if in_namespace(&member.proxy.namespace) || services.any(|n| in_namespace(n)) {
                     ids.insert(*id);
                 }
             }
@@ -312,24 +338,26 @@ impl State {
 
     /// Puts a proxy into the classes it belongs to now; returns whether they are others than before.
     fn place_anew(&mut self, id: ConnectionId) -> bool {
-        let Some(mut member) = self.members.remove(&id) else { return false };
+        let Some(mut member) = self.members.remove(&id) else {
+            return false;
+        };
         self.mesh.complete(&mut member.proxy);
-        let (outbound, inbound) = self.join_classes(&member.proxy);
-        self.leave_classes(&member.outbound, member.inbound.as_ref());
-        let moved = outbound != member.outbound || inbound != member.inbound;
+        let (outbound, inbound) = self.join_classes(id, &member.proxy);
+        let moved_out = outbound != member.outbound;
+        let moved_in = inbound != member.inbound;
+        if moved_out {
+            self.leave_outbound(id, &member.outbound);
+        }
+        if let (true, Some(old)) = (moved_in, &member.inbound) {
+            self.leave_inbound(id, old);
+        }
         (member.outbound, member.inbound) = (outbound, inbound);
         self.members.insert(id, member);
-        moved
+        moved_out || moved_in
     }
 }
 
-#[derive(Default)]
-struct ChangedClasses {
-    outbound: std::collections::HashSet<Arc<OutboundKey>>,
-    inbound: std::collections::HashSet<Arc<InboundKey>>,
-}
-
-/// Whether what a proxy accepts may follow from a change: endpoints of others never matter to it.
+/// Whether what a proxy accepts may follow from a change: endpoints and routes of others never matter to it.
 fn inbound_may_change(touch: &Touch) -> bool {
-    touch.everything || touch.rules_changed() || touch.sidecar_changed()
+    touch.everything || touch.sidecar || touch.rules_changed()
 }

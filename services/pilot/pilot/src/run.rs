@@ -114,10 +114,12 @@ pub async fn run(args: Args, bus: Arc<dyn Bus>, stop: Stop) -> Result<(), RunErr
         let options = GalleyOptions { address: args.galley.clone(), pilot: name, file };
         tasks.spawn_infallible("galley", galley::follow(options, arrived, metrics.clone(), ready.clone(), stop.clone()));
     } else {
-        let mut roots = args.config_dir.clone();
-        roots.extend(args.mesh_config.clone());
+        let folders = FolderOptions {
+            mesh_config: args.mesh_config.clone(),
+            ..FolderOptions::new(args.config_dir.clone())
+        };
         let options = Options { domain: (*args.domain).into(), ..Options::default() };
-        tasks.spawn_infallible("files", files::follow(FolderOptions::new(roots), options, arrived, stop.clone()));
+        tasks.spawn_infallible("files", files::follow(folders, options, arrived, stop.clone()));
     }
 
     let peers = Peers::join(roster.clone(), bus).await?;
