@@ -7,8 +7,12 @@ use envoy_api::envoy::config::accesslog::v3::{
     AccessLog, AccessLogFilter, ResponseFlagFilter, access_log_filter::FilterSpecifier,
 };
 use envoy_api::envoy::config::core::v3::substitution_format_string::Format;
-use envoy_api::envoy::config::core::v3::{DataSource, SubstitutionFormatString, TypedExtensionConfig, data_source};
-use envoy_api::envoy::extensions::access_loggers::file::v3::{FileAccessLog, file_access_log::AccessLogFormat};
+use envoy_api::envoy::config::core::v3::{
+    DataSource, SubstitutionFormatString, TypedExtensionConfig, data_source,
+};
+use envoy_api::envoy::extensions::access_loggers::file::v3::{
+    FileAccessLog, file_access_log::AccessLogFormat,
+};
 use envoy_api::envoy::extensions::formatter::{cel, metadata, req_without_query};
 use mesh_config::resource::mesh::{AccessLogEncoding, MeshConfig};
 use prost_types::{ListValue, Struct, Value, value::Kind};
@@ -22,23 +26,55 @@ const FIELDS: &[(&str, &str, Quote)] = &[
     ("protocol", "%PROTOCOL%", Quote::Closes),
     ("response_code", "%RESPONSE_CODE%", Quote::None),
     ("response_flags", "%RESPONSE_FLAGS%", Quote::None),
-    ("response_code_details", "%RESPONSE_CODE_DETAILS%", Quote::None),
-    ("connection_termination_details", "%CONNECTION_TERMINATION_DETAILS%", Quote::None),
-    ("upstream_transport_failure_reason", "%UPSTREAM_TRANSPORT_FAILURE_REASON%", Quote::Both),
+    (
+        "response_code_details",
+        "%RESPONSE_CODE_DETAILS%",
+        Quote::None,
+    ),
+    (
+        "connection_termination_details",
+        "%CONNECTION_TERMINATION_DETAILS%",
+        Quote::None,
+    ),
+    (
+        "upstream_transport_failure_reason",
+        "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
+        Quote::Both,
+    ),
     ("bytes_received", "%BYTES_RECEIVED%", Quote::None),
     ("bytes_sent", "%BYTES_SENT%", Quote::None),
     ("duration", "%DURATION%", Quote::None),
-    ("upstream_service_time", "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)%", Quote::None),
+    (
+        "upstream_service_time",
+        "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)%",
+        Quote::None,
+    ),
     ("x_forwarded_for", "%REQ(X-FORWARDED-FOR)%", Quote::Both),
     ("user_agent", "%REQ(USER-AGENT)%", Quote::Both),
     ("request_id", "%REQ(X-REQUEST-ID)%", Quote::Both),
     ("authority", "%REQ(:AUTHORITY)%", Quote::Both),
     ("upstream_host", "%UPSTREAM_HOST%", Quote::Both),
     ("upstream_cluster", "%UPSTREAM_CLUSTER_RAW%", Quote::None),
-    ("upstream_local_address", "%UPSTREAM_LOCAL_ADDRESS%", Quote::None),
-    ("downstream_local_address", "%DOWNSTREAM_LOCAL_ADDRESS%", Quote::None),
-    ("downstream_remote_address", "%DOWNSTREAM_REMOTE_ADDRESS%", Quote::None),
-    ("requested_server_name", "%REQUESTED_SERVER_NAME%", Quote::None),
+    (
+        "upstream_local_address",
+        "%UPSTREAM_LOCAL_ADDRESS%",
+        Quote::None,
+    ),
+    (
+        "downstream_local_address",
+        "%DOWNSTREAM_LOCAL_ADDRESS%",
+        Quote::None,
+    ),
+    (
+        "downstream_remote_address",
+        "%DOWNSTREAM_REMOTE_ADDRESS%",
+        Quote::None,
+    ),
+    (
+        "requested_server_name",
+        "%REQUESTED_SERVER_NAME%",
+        Quote::None,
+    ),
     ("route_name", "%ROUTE_NAME%", Quote::None),
 ];
 
@@ -70,12 +106,22 @@ enum LogFormat {
 
 /// The files that the mesh's proxies log to: those of the default providers, else `accessLogFile`; none by default.
 pub fn of_mesh(mesh: &MeshConfig) -> Vec<LogFile> {
-    let chosen = mesh.other.0.get("defaultProviders").and_then(|d| d.get("accessLogging"));
-    if let Some(names) = chosen.and_then(Json::as_array).filter(|names| !names.is_empty()) {
+    let chosen = mesh
+        .other
+        .0
+        .get("defaultProviders")
+        .and_then(|d| d.get("accessLogging"));
+    if let Some(names) = chosen
+        .and_then(Json::as_array)
+        .filter(|names| !names.is_empty())
+    {
         let mut names: Vec<&str> = names.iter().filter_map(Json::as_str).collect();
         names.sort_unstable();
         names.dedup();
-        return names.into_iter().filter_map(|name| provider(mesh, name)).collect();
+        return names
+            .into_iter()
+            .filter_map(|name| provider(mesh, name))
+            .collect();
     }
     if mesh.access_log_file.is_empty() {
         return Vec::new();
@@ -92,7 +138,11 @@ pub fn of_mesh(mesh: &MeshConfig) -> Vec<LogFile> {
 
 /// A file provider of the mesh by name; `envoy` is built in. Providers of other kinds log nothing.
 fn provider(mesh: &MeshConfig, name: &str) -> Option<LogFile> {
-    let listed = mesh.other.0.get("extensionProviders").and_then(Json::as_array);
+    let listed = mesh
+        .other
+        .0
+        .get("extensionProviders")
+        .and_then(Json::as_array);
     let written = listed
         .into_iter()
         .flatten()
@@ -104,13 +154,20 @@ fn provider(mesh: &MeshConfig, name: &str) -> Option<LogFile> {
         });
     };
     let file = written.get("envoyFileAccessLog")?;
-    let format = match (file.pointer("/logFormat/labels"), file.pointer("/logFormat/text")) {
+    let format = match (
+        file.pointer("/logFormat/labels"),
+        file.pointer("/logFormat/text"),
+    ) {
         (Some(labels), _) => json_format(Some(labels.clone())),
         (None, Some(text)) => text_format(text.as_str().unwrap_or_default()),
         (None, None) => text_format(""),
     };
     Some(LogFile {
-        path: file.get("path").and_then(Json::as_str).filter(|p| !p.is_empty())?.to_owned(),
+        path: file
+            .get("path")
+            .and_then(Json::as_str)
+            .filter(|p| !p.is_empty())?
+            .to_owned(),
         format,
     })
 }
@@ -126,7 +183,12 @@ fn text_format(given: &str) -> LogFormat {
 fn json_format(given: Option<Json>) -> LogFormat {
     let fields = given.filter(|v| v.as_object().is_some_and(|o| !o.is_empty()));
     let fields = fields.unwrap_or_else(|| {
-        Json::Object(FIELDS.iter().map(|(name, field, _)| ((*name).to_owned(), Json::from(*field))).collect())
+        Json::Object(
+            FIELDS
+                .iter()
+                .map(|(name, field, _)| ((*name).to_owned(), Json::from(*field)))
+                .collect(),
+        )
     });
     LogFormat::Json(fields.to_string())
 }
@@ -194,13 +256,19 @@ impl LogFile {
 fn formatters(format: &str) -> Vec<TypedExtensionConfig> {
     let mut out = Vec::new();
     if format.contains("REQ_WITHOUT_QUERY") {
-        out.push(any::extension("envoy.formatter.req_without_query", &req_without_query::v3::ReqWithoutQuery {}));
+        out.push(any::extension(
+            "envoy.formatter.req_without_query",
+            &req_without_query::v3::ReqWithoutQuery {},
+        ));
     }
     if format.contains("METADATA(") {
-        out.push(any::extension("envoy.formatter.metadata", &metadata::v3::Metadata {}));
+        out.push(any::extension(
+            "envoy.formatter.metadata",
+            &metadata::v3::Metadata {},
+        ));
     }
     if format.contains("CEL(") {
-        out.push(any::extension("envoy.formatter.cel", &cel::v3::Cel {}));
+        out.push(any::extension("envoy.formatter.cel", &cel::v3::Cel::default()));
     }
     out
 }
@@ -209,7 +277,9 @@ fn formatters(format: &str) -> Vec<TypedExtensionConfig> {
 pub fn to_struct(value: &Json) -> Struct {
     let members = value.as_object().into_iter().flatten();
     Struct {
-        fields: members.map(|(k, v)| (k.clone(), to_value(v))).collect::<BTreeMap<_, _>>(),
+        fields: members
+            .map(|(k, v)| (k.clone(), to_value(v)))
+            .collect::<BTreeMap<_, _>>(),
     }
 }
 
@@ -255,12 +325,23 @@ mod tests {
 
     #[test]
     fn c157_formats_given_in_the_mesh() {
-        let text = of_mesh(&mesh(json!({"accessLogFile": "/l", "accessLogFormat": "%PROTOCOL%"})));
+        let text = of_mesh(&mesh(
+            json!({"accessLogFile": "/l", "accessLogFormat": "%PROTOCOL%"}),
+        ));
         assert_eq!(text[0].format, LogFormat::Text("%PROTOCOL%\n".into()));
-        let json = of_mesh(&mesh(json!({"accessLogFile": "/l", "accessLogEncoding": "JSON", "accessLogFormat": "{\"a\":\"%PROTOCOL%\"}"})));
-        assert_eq!(json[0].format, LogFormat::Json("{\"a\":\"%PROTOCOL%\"}".into()));
-        let broken = of_mesh(&mesh(json!({"accessLogFile": "/l", "accessLogEncoding": "JSON", "accessLogFormat": "no"})));
-        assert!(matches!(&broken[0].format, LogFormat::Json(text) if text.starts_with("{\"start_time\"")));
+        let json = of_mesh(&mesh(
+            json!({"accessLogFile": "/l", "accessLogEncoding": "JSON", "accessLogFormat": "{\"a\":\"%PROTOCOL%\"}"}),
+        ));
+        assert_eq!(
+            json[0].format,
+            LogFormat::Json("{\"a\":\"%PROTOCOL%\"}".into())
+        );
+        let broken = of_mesh(&mesh(
+            json!({"accessLogFile": "/l", "accessLogEncoding": "JSON", "accessLogFormat": "no"}),
+        ));
+        assert!(
+            matches!(&broken[0].format, LogFormat::Json(text) if text.starts_with("{\"start_time\""))
+        );
     }
 
     #[test]
@@ -269,7 +350,10 @@ mod tests {
             "defaultProviders": {"accessLogging": ["mine", "envoy", "unknown"]},
             "extensionProviders": [{"name": "mine", "envoyFileAccessLog": {"path": "/m", "logFormat": {"labels": {"a": "%CEL(x)%"}}}}],
         })));
-        assert_eq!(files.iter().map(|f| f.path.as_str()).collect::<Vec<_>>(), ["/dev/stdout", "/m"]);
+        assert_eq!(
+            files.iter().map(|f| f.path.as_str()).collect::<Vec<_>>(),
+            ["/dev/stdout", "/m"]
+        );
         assert_eq!(loggers(&files).len(), 2);
         assert_eq!(formatters("%CEL(x)% %REQ_WITHOUT_QUERY(:PATH)%").len(), 2);
     }

@@ -1,36 +1,19 @@
-//! Our values as Envoy's messages: addresses, networks, durations.
+//! Addresses and networks of listeners as Envoy writes them.
 
 use std::net::IpAddr;
 
-use envoy_api::envoy::config::core::v3::{self as core, address, socket_address};
-use mesh_config::resource::Duration;
+use envoy_api::envoy::config::core::v3 as core;
 
-/// A duration for Envoy.
-pub fn duration(d: Duration) -> prost_types::Duration {
-    prost_types::Duration {
-        seconds: d.seconds(),
-        nanos: d.subsec_nanos(),
-    }
-}
+use crate::proto;
 
 /// No time, said explicitly: it differs from unset.
 pub const ZERO: prost_types::Duration = prost_types::Duration { seconds: 0, nanos: 0 };
 
 /// An address and port, or the pipe that a `unix://` text names.
 pub fn address(bind: &str, port: u16) -> core::Address {
-    let address = match bind.strip_prefix("unix://") {
-        Some(path) => address::Address::Pipe(core::Pipe {
-            path: path.to_owned(),
-            mode: 0,
-        }),
-        None => address::Address::SocketAddress(core::SocketAddress {
-            address: bind.to_owned(),
-            port_specifier: Some(socket_address::PortSpecifier::PortValue(port.into())),
-            ..Default::default()
-        }),
-    };
-    core::Address {
-        address: Some(address),
+    match bind.strip_prefix("unix://") {
+        Some(path) => proto::pipe(path),
+        None => proto::address(bind, port),
     }
 }
 

@@ -184,16 +184,29 @@ fn tracing(mesh: &MeshConfig, config: &ProxyConfigFacts) -> Option<Tracing> {
     }
     let own = config.tracing.as_ref();
     let sampling = own.map_or(0.0, |t| t.sampling.0);
-    let tags = own.and_then(|t| t.other.0.get("enableIstioTags")).and_then(serde_json::Value::as_bool);
+    let tags = own
+        .and_then(|t| t.other.0.get("enableIstioTags"))
+        .and_then(serde_json::Value::as_bool);
     Some(Tracing {
-        sampling: Double(if sampling > 0.0 && sampling <= 100.0 { sampling } else { 1.0 }),
+        sampling: Double(if sampling > 0.0 && sampling <= 100.0 {
+            sampling
+        } else {
+            1.0
+        }),
         max_path_tag_length: settings::max_path_tag_length(own),
         istio_tags: tags.unwrap_or(true),
     })
 }
 
 fn prometheus(mesh: &MeshConfig) -> bool {
-    let metrics = mesh.other.0.get("defaultProviders").and_then(|d| d.get("metrics"));
-    let mut names = metrics.and_then(serde_json::Value::as_array).into_iter().flatten();
+    let metrics = mesh
+        .other
+        .0
+        .get("defaultProviders")
+        .and_then(|d| d.get("metrics"));
+    let mut names = metrics
+        .and_then(serde_json::Value::as_array)
+        .into_iter()
+        .flatten();
     names.any(|name| name == "prometheus")
 }

@@ -1,7 +1,9 @@
 //! The one builder of HTTP connection managers, for every direction (XDS-TRAFFIC 5).
 
 use envoy_api::any;
-use envoy_api::envoy::config::core::v3::{self as core, http_protocol_options::HeadersWithUnderscoresAction};
+use envoy_api::envoy::config::core::v3::{
+    self as core, http_protocol_options::HeadersWithUnderscoresAction,
+};
 use envoy_api::envoy::config::listener::v3::Filter;
 use envoy_api::envoy::config::route::v3::RouteConfiguration;
 use envoy_api::envoy::extensions::filters::http as http_filters;
@@ -15,10 +17,11 @@ use mesh_config::resource::mesh::NormalizationType;
 use mesh_types::Protocol;
 
 use super::access_log;
-use super::convert::{ZERO, duration};
+use super::convert::ZERO;
 use super::facts::{self, Facts};
 use super::istio_filters;
 use super::settings::ConnectionSettings;
+use crate::proto::{self, duration};
 
 /// Name of the filter, as Envoy and EnvoyFilter authors know it.
 pub const NAME: &str = "envoy.filters.network.http_connection_manager";
@@ -99,7 +102,11 @@ impl Hcm<'_> {
             drain_timeout: limits.drain_timeout.map(duration),
             access_log: access_log::loggers(&facts.log),
             use_remote_address: Some(self.side == Side::Gateway),
-            xff_num_trusted_hops: if self.side == Side::Gateway { facts.trusted_proxies } else { 0 },
+            xff_num_trusted_hops: if self.side == Side::Gateway {
+                facts.trusted_proxies
+            } else {
+                0
+            },
             generate_request_id: headers.request_id_disabled.then_some(false),
             forward_client_cert_details: forward_cert.into(),
             set_current_client_cert_details: cert_details,
@@ -137,14 +144,26 @@ impl Hcm<'_> {
             out.push(istio_filters::http_metadata_exchange(inbound, in_mesh));
         }
         if self.protocol == Protocol::GrpcWeb {
-            out.push(any::http_filter("envoy.filters.http.grpc_web", &http_filters::grpc_web::v3::GrpcWeb {}));
+            out.push(any::http_filter(
+                "envoy.filters.http.grpc_web",
+                &http_filters::grpc_web::v3::GrpcWeb {},
+            ));
         }
-        out.push(any::http_filter("envoy.filters.http.grpc_stats", &grpc_stats()));
+        out.push(any::http_filter(
+            "envoy.filters.http.grpc_stats",
+            &grpc_stats(),
+        ));
         if !facts.vanilla && !inbound {
             out.push(istio_filters::alpn());
         }
-        out.push(any::http_filter("envoy.filters.http.fault", &http_filters::fault::v3::HttpFault::default()));
-        out.push(any::http_filter("envoy.filters.http.cors", &http_filters::cors::v3::Cors {}));
+        out.push(any::http_filter(
+            "envoy.filters.http.fault",
+            &http_filters::fault::v3::HttpFault::default(),
+        ));
+        out.push(any::http_filter(
+            "envoy.filters.http.cors",
+            &http_filters::cors::v3::Cors {},
+        ));
         if facts.metrics {
             out.push(istio_filters::http_stats(self.side == Side::Outbound));
         }
@@ -160,7 +179,8 @@ impl Hcm<'_> {
         use core::http1_protocol_options::{HeaderKeyFormat, header_key_format::HeaderFormat};
         let facts = self.facts;
         let preserve_case = facts.http.headers.preserve_case;
-        let wanted = self.side == Side::Gateway || facts.http10 || preserve_case || self.forward_proxy;
+        let wanted =
+            self.side == Side::Gateway || facts.http10 || preserve_case || self.forward_proxy;
         wanted.then(|| core::Http1ProtocolOptions {
             accept_http_10: facts.http10,
             allow_absolute_url: self.forward_proxy.then_some(true),
@@ -175,9 +195,13 @@ impl Hcm<'_> {
     }
 
     fn http2(&self, limits: &ConnectionSettings) -> Option<core::Http2ProtocolOptions> {
-        let limited = [limits.max_concurrent_streams, limits.stream_window, limits.connection_window]
-            .iter()
-            .any(Option::is_some);
+        let limited = [
+            limits.max_concurrent_streams,
+            limits.stream_window,
+            limits.connection_window,
+        ]
+        .iter()
+        .any(Option::is_some);
         let spoken = self.side == Side::Inbound && self.protocol.is_http2();
         (limited || spoken).then(|| core::Http2ProtocolOptions {
             max_concurrent_streams: limits.max_concurrent_streams,
@@ -188,14 +212,25 @@ impl Hcm<'_> {
     }
 
     /// What becomes of `x-forwarded-client-cert`, and what is added to it.
-    fn client_certs(&self) -> (m::ForwardClientCertDetails, Option<m::SetCurrentClientCertDetails>) {
+    fn client_certs(
+        &self,
+    ) -> (
+        m::ForwardClientCertDetails,
+        Option<m::SetCurrentClientCertDetails>,
+    ) {
         use m::ForwardClientCertDetails as Forward;
         let (given, default) = match self.side {
             Side::Outbound => return (Forward::Sanitize, None),
-            Side::Inbound => (&self.facts.http.headers.forwarded_client_cert, Forward::AppendForward),
+            Side::Inbound => (
+                &self.facts.http.headers.forwarded_client_cert,
+                Forward::AppendForward,
+            ),
             Side::Gateway => (&self.facts.forward_client_cert, Forward::SanitizeSet),
         };
-        let forward = given.as_deref().and_then(Forward::from_str_name).unwrap_or(default);
+        let forward = given
+            .as_deref()
+            .and_then(Forward::from_str_name)
+            .unwrap_or(default);
         if !matches!(forward, Forward::AppendForward | Forward::SanitizeSet) {
             return (forward, None);
         }
@@ -217,14 +252,7 @@ impl Hcm<'_> {
 
 fn rds(name: &str) -> hcm::Rds {
     hcm::Rds {
-        config_source: Some(core::ConfigSource {
-            initial_fetch_timeout: Some(ZERO),
-            resource_api_version: core::ApiVersion::V3.into(),
-            config_source_specifier: Some(core::config_source::ConfigSourceSpecifier::Ads(
-                core::AggregatedConfigSource {},
-            )),
-            ..Default::default()
-        }),
+        config_source: Some(proto::ads()),
         route_config_name: name.to_owned(),
     }
 }
@@ -261,7 +289,11 @@ fn tracing(tracing: &facts::Tracing, side: Side) -> m::Tracing {
         random_sampling: percent(tracing.sampling.0),
         overall_sampling: percent(100.0),
         max_path_tag_length: tracing.max_path_tag_length,
-        custom_tags: if tracing.istio_tags { tags() } else { Vec::new() },
+        custom_tags: if tracing.istio_tags {
+            tags()
+        } else {
+            Vec::new()
+        },
         spawn_upstream_span: (side == Side::Gateway).then_some(true),
         ..Default::default()
     }
@@ -271,13 +303,23 @@ fn tracing(tracing: &facts::Tracing, side: Side) -> m::Tracing {
 ///
 /// Envoy reads the values from its own node when it writes a span, so that proxies of different workloads can share their listeners.
 fn tags() -> Vec<CustomTag> {
-    let metadata = |field: &str| format!("%CEL(has(xds.node.metadata.{field}) ? xds.node.metadata.{field} : 'unknown')%");
+    let metadata = |field: &str| {
+        format!("%CEL(has(xds.node.metadata.{field}) ? xds.node.metadata.{field} : 'unknown')%")
+    };
     let label = |name: &str, or: &str| {
-        format!("%CEL(has(xds.node.metadata.LABELS) && '{name}' in xds.node.metadata.LABELS ? xds.node.metadata.LABELS['{name}'] : '{or}')%")
+        format!(
+            "%CEL(has(xds.node.metadata.LABELS) && '{name}' in xds.node.metadata.LABELS ? xds.node.metadata.LABELS['{name}'] : '{or}')%"
+        )
     };
     [
-        ("istio.canonical_revision", label("service.istio.io/canonical-revision", "latest")),
-        ("istio.canonical_service", label("service.istio.io/canonical-name", "unknown")),
+        (
+            "istio.canonical_revision",
+            label("service.istio.io/canonical-revision", "latest"),
+        ),
+        (
+            "istio.canonical_service",
+            label("service.istio.io/canonical-name", "unknown"),
+        ),
         ("istio.cluster_id", metadata("CLUSTER_ID")),
         ("istio.mesh_id", metadata("MESH_ID")),
         ("istio.namespace", metadata("NAMESPACE")),
@@ -301,11 +343,16 @@ impl PathHandling {
         use m::PathWithEscapedSlashesAction as Escaped;
         let (normalize, merge, escaped) = match mesh {
             NormalizationType::None => (false, false, Escaped::KeepUnchanged),
-            NormalizationType::Default | NormalizationType::Base => (true, false, Escaped::KeepUnchanged),
+            NormalizationType::Default | NormalizationType::Base => {
+                (true, false, Escaped::KeepUnchanged)
+            }
             NormalizationType::MergeSlashes => (true, true, Escaped::KeepUnchanged),
             NormalizationType::DecodeAndMergeSlashes => (true, true, Escaped::UnescapeAndForward),
         };
-        let own = limits.escaped_slashes.as_deref().and_then(Escaped::from_str_name);
+        let own = limits
+            .escaped_slashes
+            .as_deref()
+            .and_then(Escaped::from_str_name);
         PathHandling {
             normalize,
             merge_slashes: limits.merge_slashes.unwrap_or(merge),

@@ -101,7 +101,9 @@ impl HttpSettings {
             connection: part("connectionSettings")
                 .filter(|v| v.is_object())
                 .map(ConnectionSettings::read),
-            headers: part("proxyHeaders").map(ProxyHeaders::read).unwrap_or_default(),
+            headers: part("proxyHeaders")
+                .map(ProxyHeaders::read)
+                .unwrap_or_default(),
         }
     }
 }
@@ -178,7 +180,8 @@ impl ProxyHeaders {
             attempt_count_disabled: flag("/attemptCount/disabled"),
             request_id_disabled: flag("/requestId/disabled"),
             debug_headers_disabled: flag("/envoyDebugHeaders/disabled"),
-            metadata_exchange_in_mesh: text("/metadataExchangeHeaders/mode").as_deref() == Some("IN_MESH"),
+            metadata_exchange_in_mesh: text("/metadataExchangeHeaders/mode").as_deref()
+                == Some("IN_MESH"),
             preserve_case: flag("/preserveHttp1HeaderCase"),
             x_forwarded_host: flag("/xForwardedHost/enabled"),
             x_forwarded_port: flag("/xForwardedPort/enabled"),
@@ -217,8 +220,12 @@ mod tests {
 
     #[test]
     fn own_settings_replace_those_of_the_mesh() {
-        let mesh = config(json!({"connectionSettings": {"httpIdleTimeout": "5s"}, "proxyHeaders": {"requestId": {"disabled": true}}}));
-        let own = config(json!({"connectionSettings": {"httpMaxConcurrentStreams": 7, "http2InitialStreamWindowSize": -1}}));
+        let mesh = config(
+            json!({"connectionSettings": {"httpIdleTimeout": "5s"}, "proxyHeaders": {"requestId": {"disabled": true}}}),
+        );
+        let own = config(
+            json!({"connectionSettings": {"httpMaxConcurrentStreams": 7, "http2InitialStreamWindowSize": -1}}),
+        );
         let settings = HttpSettings::of(&own, &mesh);
         let connection = settings.connection.unwrap();
         assert_eq!(connection.idle_timeout, None);
@@ -229,10 +236,16 @@ mod tests {
 
     #[test]
     fn edge_profile_fills_gaps_of_routers_only() {
-        let own = config(json!({"connectionSettings": {"profile": "EDGE", "httpIdleTimeout": "5s"}}));
-        let settings = HttpSettings::of(&own, &ProxyConfig::default()).connection.unwrap();
+        let own =
+            config(json!({"connectionSettings": {"profile": "EDGE", "httpIdleTimeout": "5s"}}));
+        let settings = HttpSettings::of(&own, &ProxyConfig::default())
+            .connection
+            .unwrap();
         assert_eq!(settings.on(false).buffer_limit, None);
         let edge = settings.on(true);
-        assert_eq!((edge.buffer_limit, edge.idle_timeout), (Some(32_768), Some(Duration::from_secs(5))));
+        assert_eq!(
+            (edge.buffer_limit, edge.idle_timeout),
+            (Some(32_768), Some(Duration::from_secs(5)))
+        );
     }
 }

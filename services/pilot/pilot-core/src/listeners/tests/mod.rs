@@ -1,0 +1,12 @@
+//! Listeners by conformance case, as compact text.
+
+mod accepted;
+mod gateways;
+mod inbounds;
+mod limits;
+mod outbounds;
+mod summary;
+mod world;
+
+pub use summary::{listener, message};
+pub use world::World;
