@@ -38,7 +38,7 @@ check: ## Formatting, tidy, licences and bans, clippy without warnings
 	@$(step) clippy cargo clippy --workspace --all-targets --locked -- -D warnings
 
 bench: ## Measure what the plane costs; ARGS go to the load generator
-	@$(step) "bench build" cargo build --release --locked -p flotilla -p e2e --bins
+	@$(step) "bench build" cargo build --release --locked -p flotilla -p bench
 	@exec target/release/bench $(ARGS)
 
 setup: ## Install what is missing beyond a Rust toolchain (Envoy, nats-server; into .cache/)

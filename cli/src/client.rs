@@ -14,15 +14,30 @@ use serde::de::DeserializeOwned;
 #[derive(Debug, Clone, clap::Args)]
 pub struct PilotAddress {
     /// Address of any Pilot's HTTP API
-    #[arg(long, env = "FLOTILLA_PILOT", value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    #[arg(
+        long,
+        env = "FLOTILLA_PILOT",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8080"
+    )]
     pub pilot: String,
 }
 
 /// Gets JSON; an error says what the service said.
-pub async fn get<T: DeserializeOwned>(base: &str, path: &str, patience: Duration) -> anyhow::Result<T> {
-    let base = if base.contains("://") { base.to_owned() } else { format!("http://{base}") };
+pub async fn get<T: DeserializeOwned>(
+    base: &str,
+    path: &str,
+    patience: Duration,
+) -> anyhow::Result<T> {
+    let base = if base.contains("://") {
+        base.to_owned()
+    } else {
+        format!("http://{base}")
+    };
     let url = format!("{}{path}", base.trim_end_matches('/'));
-    let request = Request::get(&url).body(Empty::<Bytes>::new()).with_context(|| format!("{url} is no URL"))?;
+    let request = Request::get(&url)
+        .body(Empty::<Bytes>::new())
+        .with_context(|| format!("{url} is no URL"))?;
     let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
     let answer = async {
         let response = client.request(request).await?;
@@ -33,11 +48,17 @@ pub async fn get<T: DeserializeOwned>(base: &str, path: &str, patience: Duration
     let (status, body) = tokio::time::timeout(patience, answer)
         .await
         .map_err(|_| anyhow!("{url} did not answer within {}s", patience.as_secs()))?
-        .with_context(|| format!("{url} cannot be reached; is it running, and is this its address?"))?;
+        .with_context(|| {
+            format!("{url} cannot be reached; is it running, and is this its address?")
+        })?;
     if !status.is_success() {
         let said: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-        let message = said["message"].as_str().map_or_else(|| String::from_utf8_lossy(&body).into_owned(), str::to_owned);
+        let message = said["message"].as_str().map_or_else(
+            || String::from_utf8_lossy(&body).into_owned(),
+            str::to_owned,
+        );
         bail!("{message} ({status} from {url})");
     }
-    serde_json::from_slice(&body).with_context(|| format!("{url} answered something else than expected"))
+    serde_json::from_slice(&body)
+        .with_context(|| format!("{url} answered something else than expected"))
 }

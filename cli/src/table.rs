@@ -29,15 +29,27 @@ pub fn print<T: Serialize>(value: &T, output: Output) -> anyhow::Result<()> {
 /// Lines of equally wide columns, three spaces apart, without trailing blanks.
 pub fn lines(head: &[&str], rows: &[Vec<String>]) -> Vec<String> {
     let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).chain([head[column].len()]).max().unwrap_or(0)
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .chain([head[column].len()])
+            .max()
+            .unwrap_or(0)
     };
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
     let line = |cells: Vec<&str>| {
-        let padded: Vec<String> = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let padded: Vec<String> = cells
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
         padded.join("   ").trim_end().to_owned()
     };
     std::iter::once(line(head.to_vec()))
-        .chain(rows.iter().map(|row| line(row.iter().map(String::as_str).collect())))
+        .chain(
+            rows.iter()
+                .map(|row| line(row.iter().map(String::as_str).collect())),
+        )
         .collect()
 }
 
@@ -47,7 +59,13 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let rows = [vec!["a".to_owned(), "1".to_owned()], vec!["long".to_owned(), String::new()]];
-        assert_eq!(lines(&["NAME", "N"], &rows), ["NAME   N", "a      1", "long"]);
+        let rows = [
+            vec!["a".to_owned(), "1".to_owned()],
+            vec!["long".to_owned(), String::new()],
+        ];
+        assert_eq!(
+            lines(&["NAME", "N"], &rows),
+            ["NAME   N", "a      1", "long"]
+        );
     }
 }

@@ -2,7 +2,10 @@
 
 use std::io::Result;
 
-const FILES: [&str; 2] = ["flotilla/galley/v1/galley.proto", "flotilla/pilot/v1/pilot.proto"];
+const FILES: [&str; 2] = [
+    "flotilla/galley/v1/galley.proto",
+    "flotilla/pilot/v1/pilot.proto",
+];
 
 fn main() -> Result<()> {
     let root = "../../proto";
@@ -11,7 +14,10 @@ fn main() -> Result<()> {
     prost_build::Config::new()
         .btree_map(["."])
         .bytes([".flotilla.galley"])
-        .type_attribute(".flotilla.pilot", "#[derive(serde::Serialize, serde::Deserialize)]")
+        .type_attribute(
+            ".flotilla.pilot",
+            "#[derive(serde::Serialize, serde::Deserialize)]",
+        )
         .type_attribute(".flotilla.pilot", "#[serde(default)]")
         .enable_type_names()
         .type_name_domain(["."], "type.googleapis.com")

@@ -12,7 +12,12 @@ use crate::table::{self, Output};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Address of Galley's HTTP API
-    #[arg(long, env = "FLOTILLA_GALLEY", value_name = "URL", default_value = "http://127.0.0.1:8081")]
+    #[arg(
+        long,
+        env = "FLOTILLA_GALLEY",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8081"
+    )]
     galley: String,
 
     /// Only objects of this namespace
@@ -26,7 +31,8 @@ pub struct Args {
 
 /// Prints every finding.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let mut findings: Vec<Value> = client::get(&args.galley, "/v1/findings", Duration::from_secs(10)).await?;
+    let mut findings: Vec<Value> =
+        client::get(&args.galley, "/v1/findings", Duration::from_secs(10)).await?;
     if let Some(namespace) = &args.namespace {
         findings.retain(|finding| finding["namespace"] == **namespace);
     }
@@ -37,9 +43,31 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let cell = |finding: &Value, field: &str| finding[field].as_str().unwrap_or("-").to_owned();
     let rows: Vec<Vec<String>> = findings
         .iter()
-        .map(|f| ["level", "code", "kind", "namespace", "name", "path", "message"].map(|field| cell(f, field)).into())
+        .map(|f| {
+            [
+                "level",
+                "code",
+                "kind",
+                "namespace",
+                "name",
+                "path",
+                "message",
+            ]
+            .map(|field| cell(f, field))
+            .into()
+        })
         .collect();
-    let head = ["LEVEL", "CODE", "KIND", "NAMESPACE", "NAME", "PATH", "MESSAGE"];
-    table::lines(&head, &rows).iter().for_each(|line| println!("{line}"));
+    let head = [
+        "LEVEL",
+        "CODE",
+        "KIND",
+        "NAMESPACE",
+        "NAME",
+        "PATH",
+        "MESSAGE",
+    ];
+    table::lines(&head, &rows)
+        .iter()
+        .for_each(|line| println!("{line}"));
     Ok(ExitCode::SUCCESS)
 }

@@ -55,7 +55,12 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let path = format!("/v1/proxies/{}/config", args.proxy);
     let mut all: Value = client::get(&args.address.pilot, &path, Duration::from_secs(10)).await?;
     if let Some(text) = &args.name {
-        for list in all.as_object_mut().into_iter().flat_map(|all| all.values_mut()).filter_map(Value::as_array_mut) {
+        for list in all
+            .as_object_mut()
+            .into_iter()
+            .flat_map(|all| all.values_mut())
+            .filter_map(Value::as_array_mut)
+        {
             list.retain(|resource| name(resource).contains(text.as_str()));
         }
     }
@@ -71,14 +76,31 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     for kind in kinds {
-        let resources = all[field(*kind)].as_array().map(Vec::as_slice).unwrap_or_default();
+        let resources = all[field(*kind)]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         let (head, rows) = match kind {
-            Kind::Cluster => (&["SERVICE FQDN", "PORT", "SUBSET", "DIRECTION", "TYPE"][..], resources.iter().map(cluster).collect()),
-            Kind::Listener => (&["ADDRESSES", "PORT", "MATCH", "DESTINATION"][..], resources.iter().flat_map(listener).collect()),
-            Kind::Route => (&["NAME", "VHOST NAME", "DOMAINS", "MATCH", "VIRTUAL SERVICE"][..], resources.iter().flat_map(route).collect()),
-            Kind::Endpoint | Kind::All => (&["ENDPOINT", "STATUS", "CLUSTER"][..], resources.iter().flat_map(endpoint).collect::<Vec<_>>()),
+            Kind::Cluster => (
+                &["SERVICE FQDN", "PORT", "SUBSET", "DIRECTION", "TYPE"][..],
+                resources.iter().map(cluster).collect(),
+            ),
+            Kind::Listener => (
+                &["ADDRESSES", "PORT", "MATCH", "DESTINATION"][..],
+                resources.iter().flat_map(listener).collect(),
+            ),
+            Kind::Route => (
+                &["NAME", "VHOST NAME", "DOMAINS", "MATCH", "VIRTUAL SERVICE"][..],
+                resources.iter().flat_map(route).collect(),
+            ),
+            Kind::Endpoint | Kind::All => (
+                &["ENDPOINT", "STATUS", "CLUSTER"][..],
+                resources.iter().flat_map(endpoint).collect::<Vec<_>>(),
+            ),
         };
-        table::lines(head, &rows).iter().for_each(|line| println!("{line}"));
+        table::lines(head, &rows)
+            .iter()
+            .for_each(|line| println!("{line}"));
         if kinds.len() > 1 {
             println!();
         }
@@ -96,7 +118,10 @@ fn field(kind: Kind) -> &'static str {
 }
 
 fn name(resource: &Value) -> &str {
-    resource["name"].as_str().or(resource["clusterName"].as_str()).unwrap_or_default()
+    resource["name"]
+        .as_str()
+        .or(resource["clusterName"].as_str())
+        .unwrap_or_default()
 }
 
 fn text(value: &Value) -> String {
@@ -117,8 +142,20 @@ fn cluster(cluster: &Value) -> Vec<String> {
     };
     match parts[..] {
         [direction, port, subset, host] => {
-            let dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
-            vec![host.to_owned(), port.to_owned(), dash(subset), direction.to_owned(), kind]
+            let dash = |text: &str| {
+                if text.is_empty() {
+                    "-".to_owned()
+                } else {
+                    text.to_owned()
+                }
+            };
+            vec![
+                host.to_owned(),
+                port.to_owned(),
+                dash(subset),
+                direction.to_owned(),
+                kind,
+            ]
         }
         _ => vec![name.to_owned(), "-".into(), "-".into(), "-".into(), kind],
     }
@@ -130,16 +167,32 @@ fn listener(listener: &Value) -> Vec<Vec<String>> {
     let chains = listener["filterChains"].as_array().into_iter().flatten();
     let chains = chains.chain(listener.get("defaultFilterChain"));
     chains
-        .map(|chain| vec![address.clone(), port.clone(), chain_match(&chain["filterChainMatch"]), destination(chain)])
+        .map(|chain| {
+            vec![
+                address.clone(),
+                port.clone(),
+                chain_match(&chain["filterChainMatch"]),
+                destination(chain),
+            ]
+        })
         .collect()
 }
 
 fn chain_match(chain: &Value) -> String {
     let mut parts = Vec::new();
     let list = |value: &Value| -> String {
-        value.as_array().into_iter().flatten().map(text).collect::<Vec<_>>().join(",")
+        value
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(text)
+            .collect::<Vec<_>>()
+            .join(",")
     };
-    for (what, value) in [("SNI", &chain["serverNames"]), ("App", &chain["applicationProtocols"])] {
+    for (what, value) in [
+        ("SNI", &chain["serverNames"]),
+        ("App", &chain["applicationProtocols"]),
+    ] {
         if value.is_array() {
             parts.push(format!("{what}: {}", list(value)));
         }
@@ -151,11 +204,17 @@ fn chain_match(chain: &Value) -> String {
         parts.push(format!("Port: {}", chain["destinationPort"]));
     }
     if let Some(ranges) = chain["prefixRanges"].as_array() {
-        let ranges: Vec<String> =
-            ranges.iter().map(|r| format!("{}/{}", text(&r["addressPrefix"]), text(&r["prefixLen"]))).collect();
+        let ranges: Vec<String> = ranges
+            .iter()
+            .map(|r| format!("{}/{}", text(&r["addressPrefix"]), text(&r["prefixLen"])))
+            .collect();
         parts.push(format!("Addr: {}", ranges.join(",")));
     }
-    if parts.is_empty() { "ALL".into() } else { parts.join("; ") }
+    if parts.is_empty() {
+        "ALL".into()
+    } else {
+        parts.join("; ")
+    }
 }
 
 fn destination(chain: &Value) -> String {
@@ -171,7 +230,10 @@ fn destination(chain: &Value) -> String {
             return format!("Cluster: {cluster}");
         }
         if let Some(clusters) = config["weightedClusters"]["clusters"].as_array() {
-            let names: Vec<String> = clusters.iter().map(|c| format!("{} ({})", text(&c["name"]), text(&c["weight"]))).collect();
+            let names: Vec<String> = clusters
+                .iter()
+                .map(|c| format!("{} ({})", text(&c["name"]), text(&c["weight"])))
+                .collect();
             return format!("Clusters: {}", names.join(", "));
         }
     }
@@ -181,24 +243,50 @@ fn destination(chain: &Value) -> String {
 fn route(config: &Value) -> Vec<Vec<String>> {
     let mut rows = Vec::new();
     for host in config["virtualHosts"].as_array().into_iter().flatten() {
-        let domains: Vec<String> = host["domains"].as_array().into_iter().flatten().map(text).collect();
-        let shown = if domains.len() > 2 { format!("{}, {} + {} more...", domains[0], domains[1], domains.len() - 2) } else { domains.join(", ") };
+        let domains: Vec<String> = host["domains"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(text)
+            .collect();
+        let shown = if domains.len() > 2 {
+            format!(
+                "{}, {} + {} more...",
+                domains[0],
+                domains[1],
+                domains.len() - 2
+            )
+        } else {
+            domains.join(", ")
+        };
         for route in host["routes"].as_array().into_iter().flatten() {
             let matched = &route["match"];
             let path = ["prefix", "path", "pathSeparatedPrefix"]
                 .iter()
                 .find_map(|kind| {
                     let value = matched[kind].as_str()?;
-                    Some(if *kind == "path" { value.to_owned() } else { format!("{}*", value) })
+                    Some(if *kind == "path" {
+                        value.to_owned()
+                    } else {
+                        format!("{}*", value)
+                    })
                 })
                 .unwrap_or_else(|| text(&matched["safeRegex"]["regex"]));
             let source = text(&route["metadata"]["filterMetadata"]["istio"]["config"]);
             let mut parts = source.rsplit('/');
             let source = match (parts.next(), parts.next(), parts.next()) {
-                (Some(name), Some(_), Some(namespace)) if !name.is_empty() => format!("{name}.{namespace}"),
+                (Some(name), Some(_), Some(namespace)) if !name.is_empty() => {
+                    format!("{name}.{namespace}")
+                }
                 _ => String::new(),
             };
-            rows.push(vec![name(config).to_owned(), name(host).to_owned(), shown.clone(), path, source]);
+            rows.push(vec![
+                name(config).to_owned(),
+                name(host).to_owned(),
+                shown.clone(),
+                path,
+                source,
+            ]);
         }
     }
     rows
@@ -213,7 +301,11 @@ fn endpoint(assignment: &Value) -> Vec<Vec<String>> {
             let socket = &address["socketAddress"];
             let place = match address["pipe"]["path"].as_str() {
                 Some(path) => format!("unix://{path}"),
-                None => format!("{}:{}", text(&socket["address"]), text(&socket["portValue"])),
+                None => format!(
+                    "{}:{}",
+                    text(&socket["address"]),
+                    text(&socket["portValue"])
+                ),
             };
             let health = lb["healthStatus"].as_str().unwrap_or("UNKNOWN");
             vec![place, health.to_owned(), name(assignment).to_owned()]

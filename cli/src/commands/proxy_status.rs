@@ -12,9 +12,18 @@ use crate::table::{self, Output};
 /// Columns and the type each shows.
 const TYPES: [(&str, &str); 4] = [
     ("CDS", "type.googleapis.com/envoy.config.cluster.v3.Cluster"),
-    ("LDS", "type.googleapis.com/envoy.config.listener.v3.Listener"),
-    ("EDS", "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"),
-    ("RDS", "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"),
+    (
+        "LDS",
+        "type.googleapis.com/envoy.config.listener.v3.Listener",
+    ),
+    (
+        "EDS",
+        "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+    ),
+    (
+        "RDS",
+        "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+    ),
 ];
 
 /// Flags.
@@ -33,10 +42,13 @@ pub struct Args {
 
 /// Prints a line per proxy; fails if a Pilot did not answer or a proxy is unknown.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let mut all: Proxies = client::get(&args.address.pilot, "/v1/proxies", Duration::from_secs(10)).await?;
+    let mut all: Proxies =
+        client::get(&args.address.pilot, "/v1/proxies", Duration::from_secs(10)).await?;
     if let Some(name) = &args.proxy {
         for pilot in &mut all.pilots {
-            pilot.proxies.retain(|proxy| proxy.proxy == *name || proxy.proxy.split('.').next() == Some(name));
+            pilot.proxies.retain(|proxy| {
+                proxy.proxy == *name || proxy.proxy.split('.').next() == Some(name)
+            });
         }
         if all.pilots.iter().all(|pilot| pilot.proxies.is_empty()) {
             anyhow::bail!("no proxy {name} is connected to any Pilot that answered");
@@ -49,11 +61,18 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let proxies: Vec<&ProxyStatus> = all.pilots.iter().flat_map(|pilot| &pilot.proxies).collect();
     let mut rows: Vec<Vec<String>> = proxies.iter().map(|proxy| row(proxy)).collect();
     rows.sort();
-    let head = ["NAME", "CLUSTER", "CDS", "LDS", "EDS", "RDS", "REVISION", "PILOT", "VERSION"];
-    table::lines(&head, &rows).iter().for_each(|line| println!("{line}"));
+    let head = [
+        "NAME", "CLUSTER", "CDS", "LDS", "EDS", "RDS", "REVISION", "PILOT", "VERSION",
+    ];
+    table::lines(&head, &rows)
+        .iter()
+        .for_each(|line| println!("{line}"));
     for proxy in &proxies {
         for rejection in proxy.types.iter().filter_map(|t| t.rejection.as_ref()) {
-            println!("\n{} rejected revision {}: {}", proxy.proxy, rejection.revision, rejection.message);
+            println!(
+                "\n{} rejected revision {}: {}",
+                proxy.proxy, rejection.revision, rejection.message
+            );
         }
     }
     for pilot in &all.silent_pilots {
@@ -63,14 +82,22 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 fn code(all: &Proxies) -> ExitCode {
-    if all.silent_pilots.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if all.silent_pilots.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn row(proxy: &ProxyStatus) -> Vec<String> {
     let state = |url: &str| state(proxy.types.iter().find(|t| t.type_url == url)).to_owned();
     let mut row = vec![proxy.proxy.clone(), proxy.cluster_id.clone()];
     row.extend(TYPES.iter().map(|(_, url)| state(url)));
-    row.extend([proxy.live_revision.to_string(), proxy.pilot.clone(), proxy.proxy_version.clone()]);
+    row.extend([
+        proxy.live_revision.to_string(),
+        proxy.pilot.clone(),
+        proxy.proxy_version.clone(),
+    ]);
     row
 }
 

@@ -42,17 +42,28 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut scanner = Scanner::new(args.config_dir, "default").with_mesh_config(args.mesh_config);
     let (scan, _) = scanner.scan();
-    for finding in scan.findings().filter(|finding| finding.level == Level::Error) {
+    for finding in scan
+        .findings()
+        .filter(|finding| finding.level == Level::Error)
+    {
         eprintln!("{}", validate::line(finding));
     }
-    let mut files = Files::new(Options { domain: (*args.domain).into(), ..Options::default() });
+    let mut files = Files::new(Options {
+        domain: (*args.domain).into(),
+        ..Options::default()
+    });
     let arrived = files.take(&scan).context("there is no configuration")?;
     let (mesh, _) = Mesh::default().apply(arrived.revision, &arrived.changes);
     let mut proxy = Proxy::parse(&node(&args.node)?)?;
     mesh.complete(&mut proxy);
     let rendered = pilot_core::generate::render(&mesh, &proxy);
     let list = |resources: &[std::sync::Arc<xds_core::Encoded>]| -> anyhow::Result<Value> {
-        resources.iter().map(|encoded| pilot::debug::envoy_json(encoded.any()).context("a resource cannot be printed")).collect()
+        resources
+            .iter()
+            .map(|encoded| {
+                pilot::debug::envoy_json(encoded.any()).context("a resource cannot be printed")
+            })
+            .collect()
     };
     let all = json!({
         "clusters": list(&rendered.clusters)?,
@@ -69,16 +80,32 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 fn node(text: &str) -> anyhow::Result<Node> {
     if !Path::new(text).exists() {
         if text.contains('~') {
-            return Ok(Node { id: text.to_owned(), ..Node::default() });
+            return Ok(Node {
+                id: text.to_owned(),
+                ..Node::default()
+            });
         }
         bail!("--node: {text} is neither a file nor a node id (<type>~<ip>~<id>~<domain>)");
     }
     let content = std::fs::read_to_string(text).with_context(|| format!("--node: {text}"))?;
-    let value: Value = serde_saphyr::from_str(&content).with_context(|| format!("--node: {text}"))?;
-    let node = if value["node"].is_object() { &value["node"] } else { &value };
-    let id = node["id"].as_str().with_context(|| format!("--node: {text} has no node.id"))?;
+    let value: Value =
+        serde_saphyr::from_str(&content).with_context(|| format!("--node: {text}"))?;
+    let node = if value["node"].is_object() {
+        &value["node"]
+    } else {
+        &value
+    };
+    let id = node["id"]
+        .as_str()
+        .with_context(|| format!("--node: {text} has no node.id"))?;
     let locality = &node["locality"];
-    let part = |name: &str, other: &str| locality[name].as_str().or(locality[other].as_str()).unwrap_or_default().into();
+    let part = |name: &str, other: &str| {
+        locality[name]
+            .as_str()
+            .or(locality[other].as_str())
+            .unwrap_or_default()
+            .into()
+    };
     let extensions = node["extensions"].as_array().into_iter().flatten();
     Ok(Node {
         id: id.to_owned(),
@@ -88,6 +115,8 @@ fn node(text: &str) -> anyhow::Result<Node> {
             zone: part("zone", "zone"),
             sub_zone: part("sub_zone", "subZone"),
         },
-        extensions: extensions.filter_map(|e| e["name"].as_str().map(str::to_owned)).collect(),
+        extensions: extensions
+            .filter_map(|e| e["name"].as_str().map(str::to_owned))
+            .collect(),
     })
 }

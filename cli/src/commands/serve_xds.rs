@@ -17,8 +17,7 @@ use pilot::roster::Roster;
 use serde_json::Value;
 use service_kit::{CommonArgs, ListenAddr, PortsFile, Ready, ServeConfig, Stop, Tasks};
 use tokio::sync::watch;
-use xds_core::session::Setup;
-use xds_core::{Encoded, Set, Snapshot, TypeId};
+use xds_core::{Encoded, Set, Setup, Snapshot, TypeId};
 
 /// Flags.
 #[derive(Debug, clap::Args)]
@@ -28,11 +27,21 @@ pub struct Args {
     dir: PathBuf,
 
     /// Address for xDS without TLS
-    #[arg(long, alias = "grpcAddr", value_name = "ADDR", default_value = "127.0.0.1:15010")]
+    #[arg(
+        long,
+        alias = "grpcAddr",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:15010"
+    )]
     grpc_addr: ListenAddr,
 
     /// Address for the HTTP API
-    #[arg(long, alias = "httpAddr", value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    #[arg(
+        long,
+        alias = "httpAddr",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:8080"
+    )]
     http_addr: ListenAddr,
 
     /// How often the folder is read again
@@ -52,10 +61,20 @@ impl Snapshots for Folder {
         Box::pin(async move {
             // Any node will do here; names are taken where there are some.
             let known = node::introduce(first.as_deref()).ok();
-            let name = known.as_ref().map_or_else(|| "unnamed".into(), |known| known.proxy.id.clone());
-            let node_id = known.as_ref().map_or_else(|| name.clone(), |known| known.proxy.node_id.clone());
+            let name = known
+                .as_ref()
+                .map_or_else(|| "unnamed".into(), |known| known.proxy.id.clone());
+            let node_id = known
+                .as_ref()
+                .map_or_else(|| name.clone(), |known| known.proxy.node_id.clone());
             let version = known.map(|known| known.version).unwrap_or_default();
-            Ok(Admitted { proxy: name, node_id, cluster_id: "".into(), version, snapshots })
+            Ok(Admitted {
+                proxy: name,
+                node_id,
+                cluster_id: "".into(),
+                version,
+                snapshots,
+            })
         })
     }
 
@@ -94,7 +113,10 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
                         tracing::info!(revision, resources = last.len(), "read");
                     }
                     Ok(_) => {}
-                    Err(error) => tracing::warn!(error = format!("{error:#}"), "still serving what was read before"),
+                    Err(error) => tracing::warn!(
+                        error = format!("{error:#}"),
+                        "still serving what was read before"
+                    ),
                 }
             }
         }
@@ -102,9 +124,14 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
     let grpc = service_kit::bind(args.grpc_addr.to_string(), "--grpc-addr").await?;
     let http = service_kit::bind(args.http_addr.to_string(), "--http-addr").await?;
-    let monitoring = service_kit::bind(args.common.monitoring_addr.to_string(), "--monitoring-addr").await?;
+    let monitoring =
+        service_kit::bind(args.common.monitoring_addr.to_string(), "--monitoring-addr").await?;
     let mut ports = PortsFile::new();
-    for (name, listener) in [("grpc", &grpc), ("http", &http), ("monitoring", &monitoring)] {
+    for (name, listener) in [
+        ("grpc", &grpc),
+        ("http", &http),
+        ("monitoring", &monitoring),
+    ] {
         ports.add(name, listener)?;
     }
     let ads = Ads {
@@ -115,14 +142,35 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         metrics,
         stop: stop.clone(),
     };
-    let peers = Peers::join(roster.clone(), bus::connect("memory:", &Default::default()).await?).await?;
-    tasks.spawn("xds", service_kit::serve(grpc, ads.router(), ServeConfig::streams(), stop.clone()));
-    let api = Api { roster, peers, planner: None };
-    tasks.spawn("http", service_kit::serve_http(http, api.router(), stop.clone()));
+    let peers = Peers::join(
+        roster.clone(),
+        bus::connect("memory:", &Default::default()).await?,
+    )
+    .await?;
+    tasks.spawn(
+        "xds",
+        service_kit::serve(grpc, ads.router(), ServeConfig::streams(), stop.clone()),
+    );
+    let api = Api {
+        roster,
+        peers,
+        planner: None,
+    };
+    tasks.spawn(
+        "http",
+        service_kit::serve_http(http, api.router(), stop.clone()),
+    );
     let endpoints = service_kit::http_router(registry, ready, service_kit::version!());
-    tasks.spawn("monitoring", service_kit::serve_http(monitoring, endpoints, stop.clone()));
+    tasks.spawn(
+        "monitoring",
+        service_kit::serve_http(monitoring, endpoints, stop.clone()),
+    );
     ports.write(args.common.ports_file.as_deref())?;
-    eprintln!("serving {} at {}", args.dir.display(), ports.addrs()["grpc"]);
+    eprintln!(
+        "serving {} at {}",
+        args.dir.display(),
+        ports.addrs()["grpc"]
+    );
     tasks.join(Duration::from_secs(10)).await?;
     Ok(ExitCode::SUCCESS)
 }
@@ -134,13 +182,17 @@ fn read(dir: &Path) -> anyhow::Result<Resources> {
     let mut files: Vec<PathBuf> = std::fs::read_dir(dir)
         .with_context(|| format!("{} cannot be read", dir.display()))?
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json"))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|e| e == "yaml" || e == "yml" || e == "json")
+        })
         .collect();
     files.sort();
     let mut resources = Resources::new();
     for file in files {
         let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
-        let documents: Vec<Value> = serde_saphyr::from_multiple(&text).with_context(|| file.display().to_string())?;
+        let documents: Vec<Value> =
+            serde_saphyr::from_multiple(&text).with_context(|| file.display().to_string())?;
         for document in documents {
             take(document, &mut resources).with_context(|| file.display().to_string())?;
         }
@@ -151,12 +203,16 @@ fn read(dir: &Path) -> anyhow::Result<Resources> {
 fn take(value: Value, resources: &mut Resources) -> anyhow::Result<()> {
     match value {
         Value::Array(items) => items.into_iter().try_for_each(|item| take(item, resources)),
-        Value::Object(mut map) if !map.contains_key("@type") => {
-            take(map.remove("resources").context("a document without \"@type\" and without \"resources\"")?, resources)
-        }
+        Value::Object(mut map) if !map.contains_key("@type") => take(
+            map.remove("resources")
+                .context("a document without \"@type\" and without \"resources\"")?,
+            resources,
+        ),
         value => {
-            let (url, bytes) = envoy_api::json::from_json(&value).map_err(|errors| anyhow::anyhow!("{errors}"))?;
-            let name = envoy_api::resource_name(&url, &bytes).context("a resource without a name")?;
+            let (url, bytes) =
+                envoy_api::json::from_json(&value).map_err(|errors| anyhow::anyhow!("{errors}"))?;
+            let name =
+                envoy_api::resource_name(&url, &bytes).context("a resource without a name")?;
             resources.insert((url, name), bytes);
             Ok(())
         }
@@ -168,8 +224,8 @@ fn snapshot(revision: u64, resources: &Resources) -> Snapshot {
     for type_id in TypeId::ALL {
         let encoded: Vec<Arc<Encoded>> = resources
             .iter()
-            .filter(|((url, _), _)| url == type_id.type_url())
-            .map(|((url, name), bytes)| Arc::new(Encoded::new(&**name, url, bytes)))
+            .filter(|((url, _), _)| url == type_id.url())
+            .map(|((url, name), bytes)| Arc::new(Encoded::new(&**name, type_id, bytes)))
             .collect();
         snapshot.set(type_id, Arc::new(Set::from_sorted(encoded)));
     }

@@ -7,7 +7,14 @@ use bus::{Bus, BusOptions};
 use service_kit::Stop;
 
 async fn connect(url: &str, name: &str) -> anyhow::Result<Arc<dyn Bus>> {
-    Ok(bus::connect(url, &BusOptions { name: name.into(), ..BusOptions::default() }).await?)
+    Ok(bus::connect(
+        url,
+        &BusOptions {
+            name: name.into(),
+            ..BusOptions::default()
+        },
+    )
+    .await?)
 }
 
 /// Runs Pilot until told to stop.

@@ -30,15 +30,25 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (scan, _) = scanner.scan();
     let findings: Vec<&Finding> = scan.findings().collect();
     match args.output {
-        Output::Short => findings.iter().for_each(|finding| println!("{}", line(finding))),
+        Output::Short => findings
+            .iter()
+            .for_each(|finding| println!("{}", line(finding))),
         output => table::print(&findings, output)?,
     }
     if args.output == Output::Short {
         let objects: usize = scan.files.values().map(|file| file.objects.len()).sum();
-        eprintln!("{objects} objects in {} files are good, {} findings", scan.files.len(), findings.len());
+        eprintln!(
+            "{objects} objects in {} files are good, {} findings",
+            scan.files.len(),
+            findings.len()
+        );
     }
     let bad = findings.iter().any(|finding| finding.level == Level::Error);
-    Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if bad {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 /// File, level, object, place, code and message.
@@ -48,9 +58,24 @@ pub fn line(finding: &Finding) -> String {
         Level::Warning => "warning",
         Level::Info => "info",
     };
-    let object = finding.key.as_ref().map(|key| format!("{key}: ")).unwrap_or_default();
+    let object = finding
+        .key
+        .as_ref()
+        .map(|key| format!("{key}: "))
+        .unwrap_or_default();
     let path = finding.path.to_string();
-    let path = if path.is_empty() { path } else { format!("{path}: ") };
-    let file = if finding.file.is_empty() { String::new() } else { format!("{}: ", finding.file) };
-    format!("{file}{level}: {object}{path}{} [{}]", finding.message, finding.code)
+    let path = if path.is_empty() {
+        path
+    } else {
+        format!("{path}: ")
+    };
+    let file = if finding.file.is_empty() {
+        String::new()
+    } else {
+        format!("{}: ", finding.file)
+    };
+    format!(
+        "{file}{level}: {object}{path}{} [{}]",
+        finding.message, finding.code
+    )
 }

@@ -45,26 +45,45 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let revision = match args.revision {
         Some(revision) => revision,
         None => {
-            let newest: Value = client::get(&args.address.pilot, "/v1/revision", Duration::from_secs(10)).await?;
+            let newest: Value =
+                client::get(&args.address.pilot, "/v1/revision", Duration::from_secs(10)).await?;
             newest["revision"].as_u64().unwrap_or_default()
         }
     };
-    let path = format!("/v1/revisions/{revision}?wait={}ms", args.timeout.as_millis());
-    let status: RevisionStatus = client::get(&args.address.pilot, &path, args.timeout + Duration::from_secs(10)).await?;
-    let live = status.live == status.total && status.silent_pilots.is_empty() && status.pending.is_empty();
+    let path = format!(
+        "/v1/revisions/{revision}?wait={}ms",
+        args.timeout.as_millis()
+    );
+    let status: RevisionStatus = client::get(
+        &args.address.pilot,
+        &path,
+        args.timeout + Duration::from_secs(10),
+    )
+    .await?;
+    let live =
+        status.live == status.total && status.silent_pilots.is_empty() && status.pending.is_empty();
     match args.output {
         Output::Short => println!("{}", sentence(&status)),
         output => table::print(&status, output)?,
     }
-    Ok(if live { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if live {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// "revision 7 is live on 118 of 120 proxies; rejected by a.b; not yet on c.d".
 pub fn sentence(status: &RevisionStatus) -> String {
-    let mut text = format!("revision {} is live on {} of {} proxies", status.revision, status.live, status.total);
-    for (what, names) in
-        [("rejected by", &status.rejected), ("not yet on", &status.pending), ("unknown at", &status.silent_pilots)]
-    {
+    let mut text = format!(
+        "revision {} is live on {} of {} proxies",
+        status.revision, status.live, status.total
+    );
+    for (what, names) in [
+        ("rejected by", &status.rejected),
+        ("not yet on", &status.pending),
+        ("unknown at", &status.silent_pilots),
+    ] {
         if !names.is_empty() {
             let shown: Vec<&str> = names.iter().take(10).map(String::as_str).collect();
             let more = names.len() - shown.len();
@@ -91,6 +110,9 @@ mod tests {
             rejected: vec!["a.b".into()],
             ..RevisionStatus::default()
         };
-        assert_eq!(sentence(&status), "revision 7 is live on 1 of 3 proxies; rejected by a.b; not yet on c.d");
+        assert_eq!(
+            sentence(&status),
+            "revision 7 is live on 1 of 3 proxies; rejected by a.b; not yet on c.d"
+        );
     }
 }

@@ -58,21 +58,29 @@ impl Mesh {
 
     async fn try_get(&self, service: &str, path: &str, from: &HeaderMap) -> anyhow::Result<Value> {
         let stream = TcpStream::connect(self.proxy).await?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         let authority = format!("{service}:9080");
         // The whole URL in the request line, as a forward proxy expects it.
-        let mut request = Request::get(format!("http://{authority}{path}")).header("host", &authority);
+        let mut request =
+            Request::get(format!("http://{authority}{path}")).header("host", &authority);
         for name in FORWARDED {
             if let Some(value) = from.get(name) {
                 request = request.header(name, value);
             }
         }
-        let response = sender.send_request(request.body(Empty::<Bytes>::new())?).await?;
+        let response = sender
+            .send_request(request.body(Empty::<Bytes>::new())?)
+            .await?;
         let status = response.status();
         let body = Limited::new(response.into_body(), MAX_BODY).collect().await;
         let body = body.map_err(|error| anyhow::anyhow!("{error}"))?.to_bytes();
-        anyhow::ensure!(status.is_success(), "{status}: {}", String::from_utf8_lossy(&body).trim());
+        anyhow::ensure!(
+            status.is_success(),
+            "{status}: {}",
+            String::from_utf8_lossy(&body).trim()
+        );
         Ok(serde_json::from_slice(&body)?)
     }
 }

@@ -63,12 +63,19 @@ struct App {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-        let listener = TcpListener::bind(args.listen).await?;
-        let app = App { service: args.service, release: (*args.release).into(), mesh: Mesh::through(args.proxy) };
-        axum::serve(listener, router(app)).await?;
-        Ok(())
-    })
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(async {
+            let listener = TcpListener::bind(args.listen).await?;
+            let app = App {
+                service: args.service,
+                release: (*args.release).into(),
+                mesh: Mesh::through(args.proxy),
+            };
+            axum::serve(listener, router(app)).await?;
+            Ok(())
+        })
 }
 
 fn router(app: App) -> Router {
@@ -105,7 +112,11 @@ async fn details(State(app): State<App>, Path(book): Path<u32>) -> Json<Value> {
 async fn reviews(State(app): State<App>, Path(book): Path<u32>, headers: HeaderMap) -> Json<Value> {
     let stars = match &*app.release {
         "v1" => Value::Null,
-        _ => app.mesh.get("ratings", &format!("/ratings/{book}"), &headers).await.into_value(),
+        _ => app
+            .mesh
+            .get("ratings", &format!("/ratings/{book}"), &headers)
+            .await
+            .into_value(),
     };
     let color = match &*app.release {
         "v1" => Value::Null,
@@ -125,5 +136,7 @@ async fn reviews(State(app): State<App>, Path(book): Path<u32>, headers: HeaderM
 }
 
 async fn ratings(State(app): State<App>, Path(book): Path<u32>) -> Json<Value> {
-    Json(json!({ "id": book, "stars": { "Ada": 5, "Grace": 4 }, "served_by": format!("ratings {}", app.release) }))
+    Json(
+        json!({ "id": book, "stars": { "Ada": 5, "Grace": 4 }, "served_by": format!("ratings {}", app.release) }),
+    )
 }

@@ -6,7 +6,9 @@ use crate::call::Answer;
 
 /// HTML of the whole page.
 pub fn render(user: Option<&str>, details: &Answer, reviews: &Answer) -> String {
-    let greeting = user.map(|user| format!("<p>Signed in as {}</p>", escape(user))).unwrap_or_default();
+    let greeting = user
+        .map(|user| format!("<p>Signed in as {}</p>", escape(user)))
+        .unwrap_or_default();
     format!(
         "<!doctype html>\n<html><head><meta charset=\"utf-8\"><title>A book</title><style>\
          body{{font:16px/1.5 sans-serif;max-width:44em;margin:2em auto;padding:0 1em}}\
@@ -27,7 +29,10 @@ fn details_part(details: &Answer) -> String {
             book["pages"],
             text(&book["served_by"]),
         ),
-        Answer::Failed(why) => format!("<h1>A book</h1><p class=\"failed\">Details are not available: {}</p>", escape(why)),
+        Answer::Failed(why) => format!(
+            "<h1>A book</h1><p class=\"failed\">Details are not available: {}</p>",
+            escape(why)
+        ),
     }
 }
 
@@ -35,13 +40,18 @@ fn reviews_part(reviews: &Answer) -> String {
     let book = match reviews {
         Answer::Ok(book) => book,
         Answer::Failed(why) => {
-            return format!("<h2>Reviews</h2><p class=\"failed\">Reviews are not available: {}</p>", escape(why));
+            return format!(
+                "<h2>Reviews</h2><p class=\"failed\">Reviews are not available: {}</p>",
+                escape(why)
+            );
         }
     };
     let color = text(&book["color"]);
     let mut out = String::from("<h2>Reviews</h2>");
     for review in book["reviews"].as_array().into_iter().flatten() {
-        let stars = book["ratings"]["stars"][review["reader"].as_str().unwrap_or_default()].as_u64().unwrap_or(0);
+        let stars = book["ratings"]["stars"][review["reader"].as_str().unwrap_or_default()]
+            .as_u64()
+            .unwrap_or(0);
         let stars = "★".repeat(stars.min(5) as usize);
         out.push_str(&format!(
             "<blockquote>{}<br>{} <span class=\"{color}\">{stars}</span></blockquote>",
@@ -50,9 +60,15 @@ fn reviews_part(reviews: &Answer) -> String {
         ));
     }
     if let Some(why) = book["ratings"]["error"].as_str() {
-        out.push_str(&format!("<p class=\"failed\">Ratings are not available: {}</p>", escape(why)));
+        out.push_str(&format!(
+            "<p class=\"failed\">Ratings are not available: {}</p>",
+            escape(why)
+        ));
     }
-    out.push_str(&format!("<p class=\"who\">{}</p>", text(&book["served_by"])));
+    out.push_str(&format!(
+        "<p class=\"who\">{}</p>",
+        text(&book["served_by"])
+    ));
     out
 }
 
@@ -61,7 +77,10 @@ fn text(value: &Value) -> String {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }
 
 #[cfg(test)]
@@ -72,7 +91,15 @@ mod tests {
 
     #[test]
     fn what_a_caller_says_is_not_markup() {
-        let page = render(Some("<script>"), &Answer::Failed("a<b".into()), &Answer::Ok(json!({})));
-        assert!(page.contains("&lt;script&gt;") && page.contains("a&lt;b") && !page.contains("<script>"));
+        let page = render(
+            Some("<script>"),
+            &Answer::Failed("a<b".into()),
+            &Answer::Ok(json!({})),
+        );
+        assert!(
+            page.contains("&lt;script&gt;")
+                && page.contains("a&lt;b")
+                && !page.contains("<script>")
+        );
     }
 }

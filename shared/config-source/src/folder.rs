@@ -52,7 +52,9 @@ pub async fn watch(options: FolderOptions, scans: watch::Sender<Option<Scan>>, s
     let watcher = notify::recommended_watcher(move |_event| {
         let _ = nudges.try_send(());
     });
-    let mut watcher = watcher.inspect_err(|error| tracing::warn!(%error, "folders are polled, not watched")).ok();
+    let mut watcher = watcher
+        .inspect_err(|error| tracing::warn!(%error, "folders are polled, not watched"))
+        .ok();
     let mut watched = BTreeSet::new();
     let mut scanner = Scanner::new(options.roots.clone(), options.default_namespace.clone())
         .with_mesh_config(options.mesh_config.clone());
@@ -61,7 +63,9 @@ pub async fn watch(options: FolderOptions, scans: watch::Sender<Option<Scan>>, s
             let found = scanner.scan();
             (scanner, found)
         });
-        let Ok((back, (mut scan, folders))) = scanned.await else { return };
+        let Ok((back, (mut scan, folders))) = scanned.await else {
+            return;
+        };
         scanner = back;
         if let Some(watcher) = &mut watcher {
             // A folder that appeared between reading and watching may have changed in between: read once more.
@@ -70,7 +74,9 @@ pub async fn watch(options: FolderOptions, scans: watch::Sender<Option<Scan>>, s
                     let found = scanner.scan();
                     (scanner, found)
                 });
-                let Ok((back, (second, _))) = again.await else { return };
+                let Ok((back, (second, _))) = again.await else {
+                    return;
+                };
                 (scanner, scan) = (back, second);
             }
         }
@@ -93,7 +99,11 @@ pub async fn watch(options: FolderOptions, scans: watch::Sender<Option<Scan>>, s
 }
 
 /// Watches exactly `folders`. Returns whether some were added.
-fn rewatch(watcher: &mut impl Watcher, watched: &mut BTreeSet<PathBuf>, folders: Vec<PathBuf>) -> bool {
+fn rewatch(
+    watcher: &mut impl Watcher,
+    watched: &mut BTreeSet<PathBuf>,
+    folders: Vec<PathBuf>,
+) -> bool {
     let wanted: BTreeSet<PathBuf> = folders.into_iter().collect();
     for gone in watched.difference(&wanted) {
         // A folder that no longer exists has lost its watch by itself.
@@ -109,7 +119,9 @@ fn rewatch(watcher: &mut impl Watcher, watched: &mut BTreeSet<PathBuf>, folders:
                 added |= !known;
                 now.insert(folder);
             }
-            Err(error) => tracing::debug!(folder = %folder.display(), %error, "not watched, polled"),
+            Err(error) => {
+                tracing::debug!(folder = %folder.display(), %error, "not watched, polled")
+            }
         }
     }
     *watched = now;

@@ -46,12 +46,18 @@ impl Scan {
     pub fn same(&self, other: &Scan) -> bool {
         self.unreadable == other.unreadable
             && self.files.len() == other.files.len()
-            && self.files.iter().zip(&other.files).all(|((a, x), (b, y))| a == b && Arc::ptr_eq(x, y))
+            && self
+                .files
+                .iter()
+                .zip(&other.files)
+                .all(|((a, x), (b, y))| a == b && Arc::ptr_eq(x, y))
     }
 
     /// Every finding of every file.
     pub fn findings(&self) -> impl Iterator<Item = &Finding> {
-        self.unreadable.iter().chain(self.files.values().flat_map(|file| &file.findings))
+        self.unreadable
+            .iter()
+            .chain(self.files.values().flat_map(|file| &file.findings))
     }
 }
 
@@ -76,7 +82,12 @@ pub struct Scanner {
 impl Scanner {
     /// A scanner of some folders or single files. Objects without namespace get `default_namespace`.
     pub fn new(roots: Vec<PathBuf>, default_namespace: impl Into<Arc<str>>) -> Scanner {
-        Scanner { roots, mesh_config: None, default_namespace: default_namespace.into(), known: BTreeMap::new() }
+        Scanner {
+            roots,
+            mesh_config: None,
+            default_namespace: default_namespace.into(),
+            known: BTreeMap::new(),
+        }
     }
 
     /// The same, with a file that holds bare mesh settings, as `--mesh-config` names it.
@@ -94,7 +105,10 @@ impl Scanner {
         for (index, root) in self.roots.iter().enumerate() {
             walk.root(index, root);
         }
-        let mut scan = Scan { files: BTreeMap::new(), unreadable: walk.unreadable };
+        let mut scan = Scan {
+            files: BTreeMap::new(),
+            unreadable: walk.unreadable,
+        };
         for (key, path) in walk.files {
             match self.read(&key, &path) {
                 Ok(content) => drop(scan.files.insert(key, content)),
@@ -110,8 +124,14 @@ impl Scanner {
         }
         // Never an empty world because a folder could not be listed: what was below it stays.
         for (key, known) in &self.known {
-            if walk.lost.iter().any(|(index, folder)| *index == key.0 && key.1.starts_with(folder)) {
-                scan.files.entry(key.clone()).or_insert_with(|| known.content.clone());
+            if walk
+                .lost
+                .iter()
+                .any(|(index, folder)| *index == key.0 && key.1.starts_with(folder))
+            {
+                scan.files
+                    .entry(key.clone())
+                    .or_insert_with(|| known.content.clone());
             }
         }
         self.known.retain(|key, _| scan.files.contains_key(key));
@@ -120,14 +140,21 @@ impl Scanner {
 
     fn read(&mut self, key: &(usize, PathBuf), path: &Path) -> io::Result<Arc<FileContent>> {
         let meta = fs::metadata(path)?;
-        let stamp = (meta.modified().unwrap_or(SystemTime::UNIX_EPOCH), meta.len(), inode(&meta));
+        let stamp = (
+            meta.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+            meta.len(),
+            inode(&meta),
+        );
         if let Some(known) = self.known.get(key)
             && known.stamp == stamp
         {
             return Ok(known.content.clone());
         }
         if meta.len() > MAX_FILE {
-            return Err(io::Error::other(format!("{} bytes, at most {MAX_FILE} are read", meta.len())));
+            return Err(io::Error::other(format!(
+                "{} bytes, at most {MAX_FILE} are read",
+                meta.len()
+            )));
         }
         let bytes = fs::read(path)?;
         let hash = version_of(&bytes);
@@ -136,24 +163,45 @@ impl Scanner {
             _ if self.mesh_config == Some(key.0) => Arc::new(decode_mesh_config(&key.1, &bytes)),
             _ => Arc::new(decode(&key.1, &bytes, &self.default_namespace)),
         };
-        self.known.insert(key.clone(), Known { stamp, hash, content: content.clone() });
+        self.known.insert(
+            key.clone(),
+            Known {
+                stamp,
+                hash,
+                content: content.clone(),
+            },
+        );
         Ok(content)
     }
 }
 
 fn decode(path: &Path, bytes: &[u8], default_namespace: &str) -> FileContent {
     let file = path.display().to_string();
-    let limits = Limits { text: MAX_FILE as usize, ..Limits::default() };
-    let origin = Origin { file: &file, default_namespace, limits, ..Origin::default() };
+    let limits = Limits {
+        text: MAX_FILE as usize,
+        ..Limits::default()
+    };
+    let origin = Origin {
+        file: &file,
+        default_namespace,
+        limits,
+        ..Origin::default()
+    };
     let decoded = mesh_config::decode_bytes(bytes, &origin);
-    let objects = decoded.objects.into_iter().map(|(object, _)| Arc::new(object)).collect();
+    let objects = decoded
+        .objects
+        .into_iter()
+        .map(|(object, _)| Arc::new(object))
+        .collect();
     FileContent::new(&file, objects, decoded.findings)
 }
 
 fn decode_mesh_config(path: &Path, bytes: &[u8]) -> FileContent {
     let file = path.display().to_string();
     let (config, mut findings) = mesh_config::decode_mesh_config(&String::from_utf8_lossy(bytes));
-    findings.iter_mut().for_each(|finding| finding.file.clone_from(&file));
+    findings
+        .iter_mut()
+        .for_each(|finding| finding.file.clone_from(&file));
     let meta = Meta {
         key: Key::new(Kind::MeshConfig, "", MESH_CONFIG_NAME),
         created_us: 0,
@@ -167,7 +215,11 @@ fn decode_mesh_config(path: &Path, bytes: &[u8]) -> FileContent {
 
 impl FileContent {
     fn new(file: &str, objects: Vec<Arc<Object>>, findings: Vec<Finding>) -> FileContent {
-        let errors = || findings.iter().filter(|finding| finding.level == Level::Error);
+        let errors = || {
+            findings
+                .iter()
+                .filter(|finding| finding.level == Level::Error)
+        };
         FileContent {
             file: file.into(),
             refused: errors().filter_map(|finding| finding.key.clone()).collect(),
@@ -207,7 +259,8 @@ impl Walk {
         // A Kubernetes mount: files are links into a folder that is swapped as a whole; read all of them from the same one.
         let generation = path.join("..data").canonicalize().ok();
         let path = generation.as_deref().unwrap_or(path);
-        let entries = fs::read_dir(path).and_then(|entries| entries.collect::<io::Result<Vec<_>>>());
+        let entries =
+            fs::read_dir(path).and_then(|entries| entries.collect::<io::Result<Vec<_>>>());
         let mut entries = match entries {
             Ok(entries) => entries,
             Err(error) => return self.lose(index, name, &error),
@@ -220,12 +273,15 @@ impl Walk {
                 continue;
             }
             let (name, path) = (name.join(&file_name), path.join(&file_name));
-            let Ok(meta) = fs::metadata(&path) else { continue };
+            let Ok(meta) = fs::metadata(&path) else {
+                continue;
+            };
             if meta.is_dir() && depth < MAX_DEPTH {
                 self.folder(index, &name, &path, depth + 1);
             } else if meta.is_file() && is_config(&text) {
                 if self.files.len() == MAX_FILES {
-                    let error = io::Error::other(format!("more than {MAX_FILES} files; split the source"));
+                    let error =
+                        io::Error::other(format!("more than {MAX_FILES} files; split the source"));
                     return self.lose(index, &name, &error);
                 }
                 self.files.push(((index, name), path));
@@ -250,7 +306,9 @@ fn is_hidden(name: &str) -> bool {
 }
 
 fn is_config(name: &str) -> bool {
-    [".yaml", ".yml", ".json"].iter().any(|ending| name.ends_with(ending))
+    [".yaml", ".yml", ".json"]
+        .iter()
+        .any(|ending| name.ends_with(ending))
 }
 
 #[cfg(unix)]

@@ -22,6 +22,8 @@ mod sidecars;
 mod targets;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod view;
 mod virtual_services;
 mod workloads;

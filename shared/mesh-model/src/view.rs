@@ -50,7 +50,8 @@ pub struct View {
     pub endpoints: ScopedEndpoints,
     /// DestinationRule of each service in scope (outbound lookup, workload selectors applied).
     pub destination_rules: Arc<BTreeMap<Hostname, Arc<DestinationRule>>>,
-    /// The rule a service's *server* side uses (lookup without workload selectors), for inbound clusters; only where it differs.
+    /// The rule a service's *server* side uses (lookup without workload selectors), for inbound clusters; only
+    /// where it differs. Read it through [`View::inbound_destination_rule`].
     pub inbound_destination_rules: Arc<BTreeMap<Hostname, Arc<DestinationRule>>>,
     /// What happens to traffic for unknown destinations.
     pub outbound_policy: OutboundTrafficPolicy,
@@ -58,6 +59,19 @@ pub struct View {
     pub aliases: Arc<BTreeMap<Hostname, Vec<Hostname>>>,
     /// Router: merged servers by (port, bind), in order. Sidecar: empty.
     pub servers: Arc<[MergedServer]>,
+}
+
+impl View {
+    /// The rule of a service's own side: a rule for certain clients only (`workloadSelector`) does not count there.
+    pub fn inbound_destination_rule(&self, host: &Hostname) -> Option<&Arc<DestinationRule>> {
+        let outbound = self.destination_rules.get(host);
+        match outbound {
+            Some(rule) if rule.spec.workload_selector.is_some() => {
+                self.inbound_destination_rules.get(host)
+            }
+            _ => outbound,
+        }
+    }
 }
 
 /// One egress listener with what it imports.

@@ -22,17 +22,25 @@ pub(crate) struct Addresses {
 impl Addresses {
     /// Whether a service gets an address: a ServiceEntry host without one, resolved by the plane or by DNS, no wildcard, not opted out.
     pub(crate) fn wants(object: &Object) -> bool {
-        let Body::MeshService(service) = &object.body else { return false };
+        let Body::MeshService(service) = &object.body else {
+            return false;
+        };
         service.registry == Origin::External
             && service.addresses.is_empty()
             && service.resolution != ServiceResolution::Passthrough
             && !service.hostname.is_wildcard()
-            && service.labels.get("networking.istio.io/enable-autoallocate-ip") != Some("false")
+            && service
+                .labels
+                .get("networking.istio.io/enable-autoallocate-ip")
+                != Some("false")
     }
 
     /// Allots and frees addresses; returns the other services that had to move, so that the outcome does not depend on the order of
     /// events.
-    pub(crate) fn update<'a>(&mut self, changes: impl Iterator<Item = (&'a Key, bool)>) -> Vec<Key> {
+    pub(crate) fn update<'a>(
+        &mut self,
+        changes: impl Iterator<Item = (&'a Key, bool)>,
+    ) -> Vec<Key> {
         let mut wanting = Vec::new();
         let mut place_anew = false;
         for (key, wants) in changes {
@@ -68,13 +76,21 @@ impl Addresses {
             self.by_key.insert(key.clone(), slot);
             self.taken.insert(slot, key.clone());
         }
-        before.into_iter().filter(|(key, slot)| self.by_key.get(key) != Some(slot)).map(|(key, _)| key).collect()
+        before
+            .into_iter()
+            .filter(|(key, slot)| self.by_key.get(key) != Some(slot))
+            .map(|(key, _)| key)
+            .collect()
     }
 
     /// The address of a service.
     pub(crate) fn of(&self, key: &Key) -> Vec<Arc<str>> {
         let base = u32::from(Ipv4Addr::new(240, 240, 0, 1));
-        self.by_key.get(key).map(|slot| Ipv4Addr::from(base + slot).to_string().into()).into_iter().collect()
+        self.by_key
+            .get(key)
+            .map(|slot| Ipv4Addr::from(base + slot).to_string().into())
+            .into_iter()
+            .collect()
     }
 }
 
@@ -90,13 +106,18 @@ mod tests {
 
     #[test]
     fn outcome_does_not_depend_on_the_order_of_events() {
-        let keys: Vec<Key> = (0..1000).map(|n| Key::new(Kind::MeshService, "default", format!("h{n}.example"))).collect();
+        let keys: Vec<Key> = (0..1000)
+            .map(|n| Key::new(Kind::MeshService, "default", format!("h{n}.example")))
+            .collect();
         let (mut forward, mut backward) = (Addresses::default(), Addresses::default());
         forward.update(keys.iter().map(|k| (k, true)));
-        keys.iter().rev().for_each(|k| drop(backward.update([(k, true)].into_iter())));
+        keys.iter()
+            .rev()
+            .for_each(|k| drop(backward.update([(k, true)].into_iter())));
         backward.update(keys.iter().take(500).map(|k| (k, false)));
         backward.update(keys.iter().take(500).map(|k| (k, true)));
-        let distinct: std::collections::BTreeSet<_> = keys.iter().flat_map(|k| forward.of(k)).collect();
+        let distinct: std::collections::BTreeSet<_> =
+            keys.iter().flat_map(|k| forward.of(k)).collect();
         assert_eq!(distinct.len(), keys.len());
         assert!(keys.iter().all(|k| forward.of(k) == backward.of(k)));
     }

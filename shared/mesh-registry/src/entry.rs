@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use mesh_config::resource::normal::{MeshEndpoint, MeshPort, MeshService, Registry, ServiceResolution};
+use mesh_config::resource::normal::{
+    MeshEndpoint, MeshPort, MeshService, Registry, ServiceResolution,
+};
 use mesh_config::resource::service_entry::{Location, Resolution, ServiceEntry, WorkloadEntry};
 use mesh_config::{Body, Meta, Object};
 use mesh_types::{Hostname, Kind, Labels, Locality, Protocol, Selector};
@@ -26,7 +28,11 @@ pub(crate) fn services(namespace: &Namespace, context: &Context<'_>) -> Vec<Obje
     entries.sort_by_key(|(meta, _)| (meta.created_us, meta.key.name.clone()));
     let mut made: BTreeMap<Hostname, (&Meta, MeshService, Vec<MeshEndpoint>)> = BTreeMap::new();
     for (meta, entry) in entries {
-        for host in entry.hosts.iter().filter_map(|host| Hostname::new(host).ok()) {
+        for host in entry
+            .hosts
+            .iter()
+            .filter_map(|host| Hostname::new(host).ok())
+        {
             let service = service_record(&host, meta, entry);
             let endpoints = endpoints(&service, meta, entry, namespace, context);
             match made.get_mut(&host) {
@@ -43,7 +49,9 @@ pub(crate) fn services(namespace: &Namespace, context: &Context<'_>) -> Vec<Obje
         endpoints.sort_by(|a, b| {
             (&a.port_name, &a.addresses, a.port).cmp(&(&b.port_name, &b.addresses, b.port))
         });
-        endpoints.dedup_by(|a, b| (&a.port_name, &a.addresses, a.port) == (&b.port_name, &b.addresses, b.port));
+        endpoints.dedup_by(|a, b| {
+            (&a.port_name, &a.addresses, a.port) == (&b.port_name, &b.addresses, b.port)
+        });
         if service.resolution == ServiceResolution::DnsRoundRobinLb {
             endpoints.dedup_by(|a, b| a.port_name == b.port_name);
         }
@@ -54,7 +62,11 @@ pub(crate) fn services(namespace: &Namespace, context: &Context<'_>) -> Vec<Obje
 
 fn merge(first: &mut MeshService, later: MeshService) {
     for port in later.ports {
-        if !first.ports.iter().any(|p| p.number == port.number || p.name == port.name) {
+        if !first
+            .ports
+            .iter()
+            .any(|p| p.number == port.number || p.name == port.name)
+        {
             first.ports.push(port);
         }
     }
@@ -78,7 +90,11 @@ fn service_record(host: &Hostname, meta: &Meta, entry: &ServiceEntry) -> MeshSer
             Resolution::DynamicDns => ServiceResolution::DynamicDns,
         },
         external: entry.location == Location::MeshExternal,
-        addresses: entry.addresses.iter().filter_map(|text| address(text)).collect(),
+        addresses: entry
+            .addresses
+            .iter()
+            .filter_map(|text| address(text))
+            .collect(),
         auto_addresses: Vec::new(),
         ports: entry
             .ports
@@ -96,16 +112,23 @@ fn service_record(host: &Hostname, meta: &Meta, entry: &ServiceEntry) -> MeshSer
         labels: meta.labels.clone(),
         selector: Selector::default(),
         alias_of: None,
-        subject_alt_names: entry.subject_alt_names.iter().map(|n| (**n).into()).collect(),
+        subject_alt_names: entry
+            .subject_alt_names
+            .iter()
+            .map(|n| (**n).into())
+            .collect(),
         node_local: false,
-        race_first_connect: meta.annotations.get("istio.io/connect-strategy") == Some("RACE_FIRST_TCP_CONNECT"),
+        race_first_connect: meta.annotations.get("istio.io/connect-strategy")
+            == Some("RACE_FIRST_TCP_CONNECT"),
         selects_workloads: entry.workload_selector.is_some(),
     }
 }
 
 /// A virtual address: an IP, or a network; a network of one address is that address. Anything else is no address.
 fn address(text: &str) -> Option<Arc<str>> {
-    let Some((ip, bits)) = text.split_once('/') else { return text.parse::<IpAddr>().ok().map(|_| text.into()) };
+    let Some((ip, bits)) = text.split_once('/') else {
+        return text.parse::<IpAddr>().ok().map(|_| text.into());
+    };
     let (ip, bits) = (ip.parse::<IpAddr>().ok()?, bits.parse::<u8>().ok()?);
     match (ip, bits) {
         (IpAddr::V4(_), 32) | (IpAddr::V6(_), 128) => Some(ip.to_string().into()),
@@ -122,29 +145,54 @@ fn endpoints(
     context: &Context<'_>,
 ) -> Vec<MeshEndpoint> {
     let mut out = Vec::new();
-    let ports: Vec<&MeshPort> = service.ports.iter().filter(|p| p.protocol != Protocol::Udp).collect();
-    let dns = matches!(service.resolution, ServiceResolution::DnsLb | ServiceResolution::DnsRoundRobinLb);
+    let ports: Vec<&MeshPort> = service
+        .ports
+        .iter()
+        .filter(|p| p.protocol != Protocol::Udp)
+        .collect();
+    let dns = matches!(
+        service.resolution,
+        ServiceResolution::DnsLb | ServiceResolution::DnsRoundRobinLb
+    );
     if !entry.endpoints.is_empty() {
         for workload in &entry.endpoints {
             let labels = map_labels(&workload.labels);
             for port in &ports {
-                out.push(endpoint(workload, &labels, meta, port, entry_port(workload, port), context));
+                out.push(endpoint(
+                    workload,
+                    &labels,
+                    meta,
+                    port,
+                    entry_port(workload, port),
+                    context,
+                ));
             }
         }
     } else if let Some(chosen) = &entry.workload_selector {
         let selector = kubernetes::selector(&chosen.labels);
         for object in namespace.of(Kind::WorkloadEntry) {
-            let Body::WorkloadEntry(workload) = &object.body else { continue };
+            let Body::WorkloadEntry(workload) = &object.body else {
+                continue;
+            };
             let labels = labels(&object.meta, workload);
             let usable = dns || workload.address.parse::<IpAddr>().is_ok();
             if usable && selector.matches(&labels) {
                 for port in &ports {
-                    out.push(endpoint(workload, &labels, &object.meta, port, entry_port(workload, port), context));
+                    out.push(endpoint(
+                        workload,
+                        &labels,
+                        &object.meta,
+                        port,
+                        entry_port(workload, port),
+                        context,
+                    ));
                 }
             }
         }
         for object in namespace.of(Kind::Pod) {
-            let Body::Pod(pod) = &object.body else { continue };
+            let Body::Pod(pod) = &object.body else {
+                continue;
+            };
             let gone = matches!(&*pod.status.phase, "Succeeded" | "Failed");
             if gone || pod.status.pod_ip.is_empty() || !selector.matches(&object.meta.labels) {
                 continue;
@@ -152,7 +200,11 @@ fn endpoints(
             for port in &ports {
                 out.push(MeshEndpoint {
                     addresses: vec![(*pod.status.pod_ip).into()],
-                    port: if port.target_port > 0 { port.target_port } else { port.number },
+                    port: if port.target_port > 0 {
+                        port.target_port
+                    } else {
+                        port.number
+                    },
                     port_name: port.name.clone(),
                     namespace: object.meta.key.namespace.clone(),
                     ..workload::of_pod(object, context).into_endpoint()
@@ -163,7 +215,11 @@ fn endpoints(
         for port in &ports {
             out.push(MeshEndpoint {
                 addresses: vec![service.hostname.to_arc()],
-                port: if port.target_port > 0 { port.target_port } else { port.number },
+                port: if port.target_port > 0 {
+                    port.target_port
+                } else {
+                    port.number
+                },
                 port_name: port.name.clone(),
                 namespace: meta.key.namespace.clone(),
                 ..Facts::unknown(None, None, context).into_endpoint()
@@ -178,8 +234,15 @@ fn entry_port(workload: &WorkloadEntry, port: &MeshPort) -> u16 {
     if workload.address.starts_with("unix://") {
         return 0;
     }
-    let named = workload.ports.get(&*port.name).and_then(|n| u16::try_from(*n).ok());
-    named.unwrap_or(if port.target_port > 0 { port.target_port } else { port.number })
+    let named = workload
+        .ports
+        .get(&*port.name)
+        .and_then(|n| u16::try_from(*n).ok());
+    named.unwrap_or(if port.target_port > 0 {
+        port.target_port
+    } else {
+        port.number
+    })
 }
 
 /// One endpoint at a WorkloadEntry.
@@ -202,7 +265,12 @@ pub(crate) fn endpoint(
 }
 
 /// What a WorkloadEntry tells about itself.
-pub(crate) fn facts(workload: &WorkloadEntry, labels: &Labels, meta: &Meta, context: &Context<'_>) -> Facts {
+pub(crate) fn facts(
+    workload: &WorkloadEntry,
+    labels: &Labels,
+    meta: &Meta,
+    context: &Context<'_>,
+) -> Facts {
     let mtls = match labels.get("security.istio.io/tlsMode") {
         Some(mode) => mode == "istio",
         None => !workload.service_account.is_empty(),
@@ -213,7 +281,10 @@ pub(crate) fn facts(workload: &WorkloadEntry, labels: &Labels, meta: &Meta, cont
         Locality::parse(&workload.locality)
     };
     let network = if workload.network.is_empty() {
-        labels.get("topology.istio.io/network").unwrap_or_default().into()
+        labels
+            .get("topology.istio.io/network")
+            .unwrap_or_default()
+            .into()
     } else {
         (*workload.network).into()
     };

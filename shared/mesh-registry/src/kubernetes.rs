@@ -6,7 +6,9 @@ use std::sync::Arc;
 use mesh_config::resource::normal::{
     Health, MeshEndpoint, MeshEndpoints, MeshPort, MeshService, Registry, ServiceResolution,
 };
-use mesh_config::resource::platform::{EndpointConditions, EndpointSlice, IntOrString, K8sServicePort, Service};
+use mesh_config::resource::platform::{
+    EndpointConditions, EndpointSlice, IntOrString, K8sServicePort, Service,
+};
 use mesh_config::{Body, Meta, Object};
 use mesh_types::{Hostname, Key, Kind, Labels, Protocol, Selector};
 
@@ -20,36 +22,57 @@ const PERSISTENT_SESSION: &str = "istio.io/persistent-session";
 pub(crate) fn services(namespace: &Namespace, context: &Context<'_>) -> Vec<Object> {
     let mut slices: BTreeMap<&str, Vec<&EndpointSlice>> = BTreeMap::new();
     for object in namespace.of(Kind::EndpointSlice) {
-        if let (Body::EndpointSlice(slice), Some(name)) =
-            (&object.body, object.meta.labels.get("kubernetes.io/service-name"))
-        {
+        if let (Body::EndpointSlice(slice), Some(name)) = (
+            &object.body,
+            object.meta.labels.get("kubernetes.io/service-name"),
+        ) {
             slices.entry(name).or_default().push(slice);
         }
     }
     let mut out = Vec::new();
     for object in namespace.of(Kind::Service) {
-        let Body::Service(service) = &object.body else { continue };
-        let Some(record) = service_record(&object.meta, service, context) else { continue };
+        let Body::Service(service) = &object.body else {
+            continue;
+        };
+        let Some(record) = service_record(&object.meta, service, context) else {
+            continue;
+        };
         let mut endpoints: BTreeMap<(Arc<str>, Vec<Arc<str>>, u16), MeshEndpoint> = BTreeMap::new();
         for slice in slices.get(&*object.meta.key.name).into_iter().flatten() {
             for endpoint in slice_endpoints(slice, &object.meta, namespace, context) {
                 endpoints
-                    .entry((endpoint.port_name.clone(), endpoint.addresses.clone(), endpoint.port))
+                    .entry((
+                        endpoint.port_name.clone(),
+                        endpoint.addresses.clone(),
+                        endpoint.port,
+                    ))
                     .or_insert(endpoint);
             }
         }
         for endpoint in selected_entries(&record, service, namespace, context) {
             endpoints
-                .entry((endpoint.port_name.clone(), endpoint.addresses.clone(), endpoint.port))
+                .entry((
+                    endpoint.port_name.clone(),
+                    endpoint.addresses.clone(),
+                    endpoint.port,
+                ))
                 .or_insert(endpoint);
         }
-        out.extend(records(&object.meta, record, endpoints.into_values().collect()));
+        out.extend(records(
+            &object.meta,
+            record,
+            endpoints.into_values().collect(),
+        ));
     }
     out
 }
 
 /// The two objects of one service.
-pub(crate) fn records(meta: &Meta, service: MeshService, endpoints: Vec<MeshEndpoint>) -> [Object; 2] {
+pub(crate) fn records(
+    meta: &Meta,
+    service: MeshService,
+    endpoints: Vec<MeshEndpoint>,
+) -> [Object; 2] {
     let meta = |kind| Meta {
         key: Key::new(kind, meta.key.namespace.clone(), service.hostname.to_arc()),
         created_us: meta.created_us,
@@ -57,13 +80,23 @@ pub(crate) fn records(meta: &Meta, service: MeshService, endpoints: Vec<MeshEndp
         annotations: Labels::default(),
     };
     let (service_meta, endpoints_meta) = (meta(Kind::MeshService), meta(Kind::MeshEndpoints));
-    let endpoints = MeshEndpoints { hostname: service.hostname.clone(), endpoints };
-    [Object::new(service_meta, service.into()), Object::new(endpoints_meta, endpoints.into())]
+    let endpoints = MeshEndpoints {
+        hostname: service.hostname.clone(),
+        endpoints,
+    };
+    [
+        Object::new(service_meta, service.into()),
+        Object::new(endpoints_meta, endpoints.into()),
+    ]
 }
 
 fn service_record(meta: &Meta, service: &Service, context: &Context<'_>) -> Option<MeshService> {
     let (namespace, name) = (&meta.key.namespace, &meta.key.name);
-    let hostname = Hostname::new(&format!("{name}.{namespace}.svc.{}", context.options.domain)).ok()?;
+    let hostname = Hostname::new(&format!(
+        "{name}.{namespace}.svc.{}",
+        context.options.domain
+    ))
+    .ok()?;
     let spec = &service.spec;
     let headless = spec.cluster_ip == "None";
     let alias = spec.service_type == "ExternalName";
@@ -72,12 +105,19 @@ fn service_record(meta: &Meta, service: &Service, context: &Context<'_>) -> Opti
         (_, true) => ServiceResolution::Passthrough,
         _ => ServiceResolution::ClientSideLb,
     };
-    let mut addresses: Vec<Arc<str>> = spec.cluster_ips.iter().filter(|ip| *ip != "None").map(|ip| (**ip).into()).collect();
+    let mut addresses: Vec<Arc<str>> = spec
+        .cluster_ips
+        .iter()
+        .filter(|ip| *ip != "None")
+        .map(|ip| (**ip).into())
+        .collect();
     if addresses.is_empty() && !headless && !spec.cluster_ip.is_empty() {
         addresses.push((*spec.cluster_ip).into());
     }
     Some(MeshService {
-        alias_of: alias.then(|| Hostname::new(&spec.external_name).ok()).flatten(),
+        alias_of: alias
+            .then(|| Hostname::new(&spec.external_name).ok())
+            .flatten(),
         hostname,
         name: name.clone(),
         registry: Registry::Kubernetes,
@@ -89,10 +129,16 @@ fn service_record(meta: &Meta, service: &Service, context: &Context<'_>) -> Opti
         export_to: comma_list(meta.annotations.get("networking.istio.io/exportTo")),
         labels: meta.labels.clone(),
         selector: selector(&spec.selector),
-        subject_alt_names: comma_list(meta.annotations.get("alpha.istio.io/canonical-serviceaccounts"))
-            .into_iter()
-            .chain(comma_list(meta.annotations.get("alpha.istio.io/kubernetes-serviceaccounts")))
-            .collect(),
+        subject_alt_names: comma_list(
+            meta.annotations
+                .get("alpha.istio.io/canonical-serviceaccounts"),
+        )
+        .into_iter()
+        .chain(comma_list(
+            meta.annotations
+                .get("alpha.istio.io/kubernetes-serviceaccounts"),
+        ))
+        .collect(),
         node_local: spec.internal_traffic_policy == "Local",
         race_first_connect: false,
         selects_workloads: false,
@@ -109,7 +155,12 @@ fn port_record(port: &K8sServicePort) -> Option<MeshPort> {
     Some(MeshPort {
         name: (*port.name).into(),
         number,
-        protocol: protocol::of_service_port(port.app_protocol.as_deref(), &port.protocol, &port.name, port.port),
+        protocol: protocol::of_service_port(
+            port.app_protocol.as_deref(),
+            &port.protocol,
+            &port.name,
+            port.port,
+        ),
         target_port,
     })
 }
@@ -126,16 +177,33 @@ fn slice_endpoints(
     let sticky = service.labels.get(PERSISTENT_SESSION).is_some();
     let mut out = Vec::new();
     for endpoint in &slice.endpoints {
-        let pod = endpoint.target_ref.as_ref().filter(|target| target.kind == "Pod").and_then(|target| {
-            namespace.objects.get(&(Kind::Pod, (*target.name).into())).map(|object| &**object)
-        });
+        let pod = endpoint
+            .target_ref
+            .as_ref()
+            .filter(|target| target.kind == "Pod")
+            .and_then(|target| {
+                namespace
+                    .objects
+                    .get(&(Kind::Pod, (*target.name).into()))
+                    .map(|object| &**object)
+            });
         let facts = match pod {
             Some(pod) => workload::of_pod(pod, context),
             // A pod not seen yet: its addresses serve, its labels follow with the pod.
-            None => workload::Facts::unknown(endpoint.node_name.as_deref(), endpoint.zone.as_deref(), context),
+            None => workload::Facts::unknown(
+                endpoint.node_name.as_deref(),
+                endpoint.zone.as_deref(),
+                context,
+            ),
         };
         for port in &slice.ports {
-            let Some(number) = port.port.and_then(|n| u16::try_from(n).ok()).filter(|n| *n > 0) else { continue };
+            let Some(number) = port
+                .port
+                .and_then(|n| u16::try_from(n).ok())
+                .filter(|n| *n > 0)
+            else {
+                continue;
+            };
             if port.protocol.as_deref() == Some("UDP") || endpoint.addresses.is_empty() {
                 continue;
             }
@@ -157,7 +225,9 @@ fn health(conditions: &EndpointConditions, sticky: bool) -> Health {
     let terminating = conditions.terminating.unwrap_or(false);
     match conditions.ready {
         None | Some(true) => Health::Healthy,
-        Some(false) if sticky && terminating && conditions.serving.unwrap_or(false) => Health::Draining,
+        Some(false) if sticky && terminating && conditions.serving.unwrap_or(false) => {
+            Health::Draining
+        }
         Some(false) if terminating => Health::Terminating,
         Some(false) => Health::Unhealthy,
     }
@@ -175,19 +245,41 @@ fn selected_entries(
     }
     let mut out = Vec::new();
     for object in namespace.of(Kind::WorkloadEntry) {
-        let Body::WorkloadEntry(workload) = &object.body else { continue };
+        let Body::WorkloadEntry(workload) = &object.body else {
+            continue;
+        };
         let labels = entry::labels(&object.meta, workload);
-        if !record.selector.matches(&labels) || workload.address.parse::<std::net::IpAddr>().is_err() {
+        if !record.selector.matches(&labels)
+            || workload.address.parse::<std::net::IpAddr>().is_err()
+        {
             continue;
         }
-        for (port, written) in record.ports.iter().zip(&service.spec.ports).filter(|(p, _)| p.protocol != Protocol::Udp) {
+        for (port, written) in record
+            .ports
+            .iter()
+            .zip(&service.spec.ports)
+            .filter(|(p, _)| p.protocol != Protocol::Udp)
+        {
             let by_name = match &written.target_port {
                 Some(IntOrString::String(name)) => workload.ports.get(name),
                 _ => None,
             };
-            let number = workload.ports.get(&*port.name).or(by_name).and_then(|n| u16::try_from(*n).ok());
-            let Some(number) = number.or(Some(port.target_port).filter(|n| *n > 0)) else { continue };
-            out.push(entry::endpoint(workload, &labels, &object.meta, port, number, context));
+            let number = workload
+                .ports
+                .get(&*port.name)
+                .or(by_name)
+                .and_then(|n| u16::try_from(*n).ok());
+            let Some(number) = number.or(Some(port.target_port).filter(|n| *n > 0)) else {
+                continue;
+            };
+            out.push(entry::endpoint(
+                workload,
+                &labels,
+                &object.meta,
+                port,
+                number,
+                context,
+            ));
         }
     }
     out
@@ -200,5 +292,10 @@ pub(crate) fn selector(map: &BTreeMap<String, String>) -> Selector {
 
 /// The items of a comma-separated annotation.
 fn comma_list(text: Option<&str>) -> Vec<Arc<str>> {
-    text.unwrap_or_default().split(',').map(str::trim).filter(|t| !t.is_empty()).map(Into::into).collect()
+    text.unwrap_or_default()
+        .split(',')
+        .map(str::trim)
+        .filter(|t| !t.is_empty())
+        .map(Into::into)
+        .collect()
 }

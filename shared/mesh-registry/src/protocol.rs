@@ -6,7 +6,12 @@ use mesh_types::Protocol;
 const SERVER_FIRST: [u32; 4] = [25, 53, 3306, 27017];
 
 /// Protocol of a Kubernetes Service port: `appProtocol`, else UDP, else the prefix of its name, else well-known ports, else automatic.
-pub fn of_service_port(app_protocol: Option<&str>, transport: &str, name: &str, number: u32) -> Protocol {
+pub fn of_service_port(
+    app_protocol: Option<&str>,
+    transport: &str,
+    name: &str,
+    number: u32,
+) -> Protocol {
     if let Some(hint) = app_protocol {
         let known = match hint {
             "kubernetes.io/h2c" => Some(Protocol::Http2),
@@ -45,10 +50,19 @@ mod tests {
 
     #[test]
     fn hint_beats_transport_beats_name_beats_number() {
-        assert_eq!(of_service_port(Some("kubernetes.io/h2c"), "TCP", "tcp", 80), Protocol::Http2);
-        assert_eq!(of_service_port(Some("nonsense"), "TCP", "http-web", 80), Protocol::Http);
+        assert_eq!(
+            of_service_port(Some("kubernetes.io/h2c"), "TCP", "tcp", 80),
+            Protocol::Http2
+        );
+        assert_eq!(
+            of_service_port(Some("nonsense"), "TCP", "http-web", 80),
+            Protocol::Http
+        );
         assert_eq!(of_service_port(None, "UDP", "http", 80), Protocol::Udp);
-        assert_eq!(of_service_port(None, "TCP", "grpc-web-x", 80), Protocol::GrpcWeb);
+        assert_eq!(
+            of_service_port(None, "TCP", "grpc-web-x", 80),
+            Protocol::GrpcWeb
+        );
         assert_eq!(of_service_port(None, "TCP", "", 3306), Protocol::Tcp);
         assert_eq!(of_service_port(None, "TCP", "web", 80), Protocol::Auto);
     }

@@ -31,7 +31,12 @@ impl Facts {
         if let (true, Some(zone)) = (locality.is_empty(), zone) {
             locality.zone = zone.into();
         }
-        Facts { locality, cluster: context.options.cluster.clone(), node, ..Facts::default() }
+        Facts {
+            locality,
+            cluster: context.options.cluster.clone(),
+            node,
+            ..Facts::default()
+        }
     }
 
     /// An endpoint that has these facts and no address yet.
@@ -58,14 +63,24 @@ impl Facts {
 /// Every workload of a namespace, in normal form.
 pub(crate) fn workloads(namespace: &Namespace, context: &Context<'_>) -> Vec<Object> {
     let pods = namespace.of(Kind::Pod).filter_map(|object| {
-        let Body::Pod(pod) = &object.body else { return None };
+        let Body::Pod(pod) = &object.body else {
+            return None;
+        };
         let addresses = pod_addresses(pod);
         let running = !matches!(&*pod.status.phase, "Succeeded" | "Failed");
-        (running && !addresses.is_empty())
-            .then(|| record(&object.meta, object.meta.key.name.clone(), addresses, of_pod(object, context)))
+        (running && !addresses.is_empty()).then(|| {
+            record(
+                &object.meta,
+                object.meta.key.name.clone(),
+                addresses,
+                of_pod(object, context),
+            )
+        })
     });
     let entries = namespace.of(Kind::WorkloadEntry).filter_map(|object| {
-        let Body::WorkloadEntry(workload) = &object.body else { return None };
+        let Body::WorkloadEntry(workload) = &object.body else {
+            return None;
+        };
         let labels = entry::labels(&object.meta, workload);
         let name = format!("workloadentry.{}", object.meta.key.name);
         (!workload.address.is_empty()).then(|| {
@@ -110,12 +125,17 @@ fn pod_addresses(pod: &Pod) -> Vec<Arc<str>> {
 
 /// What a pod tells about the endpoints it serves.
 pub(crate) fn of_pod(object: &Object, context: &Context<'_>) -> Facts {
-    let Body::Pod(pod) = &object.body else { return Facts::default() };
+    let Body::Pod(pod) = &object.body else {
+        return Facts::default();
+    };
     let labels = object.meta.labels.clone();
     let node: Arc<str> = (*pod.spec.node_name).into();
     let locality = label_locality(&labels).unwrap_or_else(|| node_locality(&node, context));
     Facts {
-        network: labels.get("topology.istio.io/network").unwrap_or_default().into(),
+        network: labels
+            .get("topology.istio.io/network")
+            .unwrap_or_default()
+            .into(),
         mtls: labels.get("security.istio.io/tlsMode") == Some("istio"),
         workload: owner_name(&object.meta.key.name, &labels).into(),
         service_account: (*pod.spec.service_account_name).into(),
@@ -128,27 +148,47 @@ pub(crate) fn of_pod(object: &Object, context: &Context<'_>) -> Facts {
 
 /// The name of what made a pod: without the hashes that a Deployment adds.
 fn owner_name<'a>(pod: &'a str, labels: &Labels) -> &'a str {
-    let Some(hash) = labels.get("pod-template-hash") else { return pod };
+    let Some(hash) = labels.get("pod-template-hash") else {
+        return pod;
+    };
     pod.rfind(&format!("-{hash}-")).map_or(pod, |at| &pod[..at])
 }
 
 /// Locality from the labels of a workload itself.
 pub(crate) fn label_locality(labels: &Labels) -> Option<Locality> {
-    let text = labels.get("topology.istio.io/locality").map(str::to_owned).or_else(|| {
-        let legacy = labels.get("istio-locality")?;
-        Some(if legacy.contains('/') { legacy.to_owned() } else { legacy.replace('.', "/") })
-    })?;
+    let text = labels
+        .get("topology.istio.io/locality")
+        .map(str::to_owned)
+        .or_else(|| {
+            let legacy = labels.get("istio-locality")?;
+            Some(if legacy.contains('/') {
+                legacy.to_owned()
+            } else {
+                legacy.replace('.', "/")
+            })
+        })?;
     Some(Locality::parse(&text))
 }
 
 fn node_locality(node: &str, context: &Context<'_>) -> Locality {
-    let Some(object) = context.nodes.get(node) else { return Locality::default() };
+    let Some(object) = context.nodes.get(node) else {
+        return Locality::default();
+    };
     let label = |keys: [&str; 2]| -> Arc<str> {
-        keys.iter().find_map(|key| object.meta.labels.get(key)).unwrap_or_default().into()
+        keys.iter()
+            .find_map(|key| object.meta.labels.get(key))
+            .unwrap_or_default()
+            .into()
     };
     Locality {
-        region: label(["topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region"]),
-        zone: label(["topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone"]),
+        region: label([
+            "topology.kubernetes.io/region",
+            "failure-domain.beta.kubernetes.io/region",
+        ]),
+        zone: label([
+            "topology.kubernetes.io/zone",
+            "failure-domain.beta.kubernetes.io/zone",
+        ]),
         sub_zone: label(["topology.istio.io/subzone", "topology.istio.io/subzone"]),
     }
 }

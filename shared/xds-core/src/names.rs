@@ -93,7 +93,7 @@ impl NameSet {
         Ok(Self::build(Bytes::copy_from_slice(span), at, star))
     }
 
-    fn from_sorted<'a>(names: &[&'a [u8]]) -> Self {
+    fn from_sorted(names: &[&[u8]]) -> Self {
         let mut span = BytesMut::with_capacity(names.iter().map(|n| field_len(n.len())).sum());
         let mut at = Vec::with_capacity(names.len());
         for name in names {
@@ -161,7 +161,7 @@ impl NameSetInterner {
     ///
     /// # Errors
     /// [`Refusal::NotUtf8`].
-    pub fn from_span(&self, span: &[u8]) -> Result<Arc<NameSet>, Refusal> {
+    pub fn span(&self, span: &[u8]) -> Result<Arc<NameSet>, Refusal> {
         let hash = xxh3_64(span);
         let known = self.lock().by_span.get(&hash).and_then(Weak::upgrade);
         if let Some(known) = known.filter(|known| known.span == span) {
@@ -173,7 +173,7 @@ impl NameSetInterner {
     }
 
     /// The set of these names, which must be sorted and unique.
-    pub(crate) fn from_sorted(&self, names: &[&[u8]]) -> Option<Arc<NameSet>> {
+    pub(crate) fn sorted(&self, names: &[&[u8]]) -> Option<Arc<NameSet>> {
         (!names.is_empty()).then(|| self.intern(NameSet::from_sorted(names)))
     }
 
@@ -259,7 +259,7 @@ impl NameSetInterner {
                 return Some(known.clone());
             }
         }
-        self.from_sorted(&names)
+        self.sorted(&names)
     }
 }
 
@@ -285,25 +285,20 @@ mod tests {
     #[test]
     fn equal_names_in_any_order_are_one_set() {
         let i = NameSetInterner::default();
-        let a = i.from_span(&span(&["b", "a", "b", ""])).unwrap();
+        let a = i.span(&span(&["b", "a", "b", ""])).unwrap();
         assert_eq!(a.iter().collect::<Vec<_>>(), ["a", "b"]);
-        assert!(Arc::ptr_eq(&a, &i.from_span(&span(&["a", "b"])).unwrap()));
+        assert!(Arc::ptr_eq(&a, &i.span(&span(&["a", "b"])).unwrap()));
         assert!(Arc::ptr_eq(
             &a,
-            &i.from_span(&span(&["b", "a", "b", ""])).unwrap()
+            &i.span(&span(&["b", "a", "b", ""])).unwrap()
         ));
-        assert!(!Arc::ptr_eq(
-            &a,
-            &i.from_span(&span(&["a", "b", "*"])).unwrap()
-        ));
+        assert!(!Arc::ptr_eq(&a, &i.span(&span(&["a", "b", "*"])).unwrap()));
         assert!(a.contains("b") && !a.contains("c"));
     }
 
     #[test]
     fn star_is_kept_apart() {
-        let s = NameSetInterner::default()
-            .from_span(&span(&["*", "a"]))
-            .unwrap();
+        let s = NameSetInterner::default().span(&span(&["*", "a"])).unwrap();
         assert!(s.star());
         assert_eq!(s.len(), 1);
     }
@@ -312,7 +307,7 @@ mod tests {
     fn names_that_are_not_utf8_are_refused() {
         let i = NameSetInterner::default();
         assert_eq!(
-            i.from_span(b"\x1a\x01\xff").unwrap_err(),
+            i.span(b"\x1a\x01\xff").unwrap_err(),
             Refusal::NotUtf8 {
                 field: "resource name"
             }
@@ -322,7 +317,7 @@ mod tests {
     #[test]
     fn set_operations() {
         let i = NameSetInterner::default();
-        let set = |names: &[&str]| Some(i.from_span(&span(names)).unwrap());
+        let set = |names: &[&str]| Some(i.span(&span(names)).unwrap());
         let (a, b) = (set(&["a", "b", "c"]), set(&["b", "d"]));
         assert_eq!(text(&i.union(&a, &b)), "a b c d");
         assert_eq!(text(&i.minus(&a, &b)), "a c");
@@ -342,7 +337,7 @@ mod tests {
     fn dead_sets_are_forgotten() {
         let i = NameSetInterner::default();
         for n in 0..2000 {
-            i.from_span(&span(&[&n.to_string()])).unwrap();
+            i.span(&span(&[&n.to_string()])).unwrap();
         }
         let table = i.lock();
         assert!(table.by_content.len() + table.by_span.len() <= 600);

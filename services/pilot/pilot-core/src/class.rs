@@ -138,9 +138,14 @@ impl OutboundKey {
             dns_capture: proxy.dns_capture,
             network: proxy.network.clone(),
             network_view,
-            node_name: Some(proxy.node_name.clone()).filter(|node| !node.is_empty()),
+            node_name: Some(proxy.node_name.clone())
+                .filter(|node| !node.is_empty() && mesh.has_node_local_services()),
             vanilla: proxy.vanilla,
-            own_address: proxy.addresses.first().copied(),
+            own_address: proxy
+                .addresses
+                .first()
+                .copied()
+                .filter(|address| mesh.is_headless_endpoint(address)),
             proxy_config: Arc::new(ProxyConfigFacts::of(mesh, proxy)),
             labels: view.labels.clone(),
             view,

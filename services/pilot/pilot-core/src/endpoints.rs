@@ -305,3 +305,6 @@ fn workload(endpoint: &MeshEndpoint) -> String {
         endpoint.workload, endpoint.namespace, endpoint.cluster
     )
 }
+
+#[cfg(test)]
+mod tests;

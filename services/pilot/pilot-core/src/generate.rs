@@ -69,20 +69,39 @@ impl Generator {
             eds.extend(assignment.map(|input| endpoints::encode(input, &self.memos)));
         });
         let made = listeners(view, key, &self.memos);
-        let rds = made.route_names.iter().map(|name| route(view, key, name, &self.memos)).collect();
+        let rds = made
+            .route_names
+            .iter()
+            .map(|name| route(view, key, name, &self.memos))
+            .collect();
         let set = |items| self.sets.intern(Set::new(items));
-        ClassSets { view: view.clone(), cds: set(cds), eds: set(eds), lds: set(made.resources), rds: set(rds) }
+        ClassSets {
+            view: view.clone(),
+            cds: set(cds),
+            eds: set(eds),
+            lds: set(made.resources),
+            rds: set(rds),
+        }
     }
 
     /// Everything of an outbound class, from what it had before a change.
     ///
     /// `view` is the class's view after the change and `delta` what the change touched, for endpoints; whatever else differs is seen from
     /// the views themselves. The result is what [`Generator::outbound`] would give. Unchanged sets keep their pointer.
-    pub fn outbound_update(&self, old: &ClassSets, view: &View, key: &OutboundKey, delta: &Delta) -> ClassSets {
+    pub fn outbound_update(
+        &self,
+        old: &ClassSets,
+        view: &View,
+        key: &OutboundKey,
+        delta: &Delta,
+    ) -> ClassSets {
         let Some(changes) = Changes::between(&old.view, view, delta) else {
             return self.replaced(old, self.outbound(view, key));
         };
-        let mut new = ClassSets { view: view.clone(), ..old.clone() };
+        let mut new = ClassSets {
+            view: view.clone(),
+            ..old.clone()
+        };
         if !changes.cluster_hosts.is_empty() || !changes.endpoint_hosts.is_empty() {
             self.update_clusters(&mut new, old, view, key, &changes);
         }
@@ -95,21 +114,36 @@ impl Generator {
             });
             new.rds = self.exchanged(&old.rds, rds.collect());
         } else if changes.routes_at_all() {
-            let affected = old.rds.items().iter().map(|e| e.name()).filter(|name| changes.route(name));
-            let put: Vec<_> = affected.map(|name| route(view, key, name, &self.memos)).collect();
+            let affected = old
+                .rds
+                .items()
+                .iter()
+                .map(|e| e.name())
+                .filter(|name| changes.route(name));
+            let put: Vec<_> = affected
+                .map(|name| route(view, key, name, &self.memos))
+                .collect();
             new.rds = self.sets.intern(old.rds.with_changes(put, []));
         }
         new
     }
 
     /// Clusters and endpoints of the hosts that changed.
-    fn update_clusters(&self, new: &mut ClassSets, old: &ClassSets, view: &View, key: &OutboundKey, changes: &Changes) {
+    fn update_clusters(
+        &self,
+        new: &mut ClassSets,
+        old: &ClassSets,
+        view: &View,
+        key: &OutboundKey,
+        changes: &Changes,
+    ) {
         let planner = Planner::new(view, key, &self.memos);
         let (mut cds, mut eds) = (Edits::default(), Edits::default());
         let plan = |host: &Hostname, with_clusters: bool, cds: &mut Edits, eds: &mut Edits| {
             planner.host(host, |mut planned| {
                 let assignment = planned.assignment.take();
-                eds.put.extend(assignment.map(|input| endpoints::encode(input, &self.memos)));
+                eds.put
+                    .extend(assignment.map(|input| endpoints::encode(input, &self.memos)));
                 if with_clusters || planned.has_inline_endpoints() {
                     let name = planned.name().to_string();
                     match clusters::cluster(planned, &self.memos) {
@@ -173,7 +207,11 @@ impl Generator {
             return old.clone();
         }
         let new = old.with_changes(edits.put, edits.removed.iter().map(String::as_str));
-        if Arc::ptr_eq(old, &new) { new } else { self.sets.intern(new) }
+        if Arc::ptr_eq(old, &new) {
+            new
+        } else {
+            self.sets.intern(new)
+        }
     }
 }
 
@@ -188,7 +226,9 @@ impl ClassSets {
     /// Everything that a proxy of this class and an inbound class should have at a revision.
     pub fn snapshot(&self, inbound: Option<&InboundSets>, revision: u64) -> Snapshot {
         use xds_core::Layers;
-        let layers = |own: &Arc<Set>, inbound: Option<&Arc<Set>>| Layers::new(std::iter::once(own).chain(inbound).cloned());
+        let layers = |own: &Arc<Set>, inbound: Option<&Arc<Set>>| {
+            Layers::new(std::iter::once(own).chain(inbound).cloned())
+        };
         Snapshot::new(revision)
             .with(TypeId::Cds, layers(&self.cds, inbound.map(|i| &i.cds)))
             .with(TypeId::Eds, layers(&self.eds, None))
@@ -207,7 +247,11 @@ pub fn missing(type_id: TypeId, name: &str) -> Option<Arc<Encoded>> {
                 validate_clusters: Some(false),
                 ..RouteConfiguration::default()
             };
-            Some(Arc::new(Encoded::new(name, TypeId::Rds, &message.encode_to_vec())))
+            Some(Arc::new(Encoded::new(
+                name,
+                TypeId::Rds,
+                &message.encode_to_vec(),
+            )))
         }
         TypeId::Cds | TypeId::Lds | TypeId::Sds | TypeId::Ecds | TypeId::Nds | TypeId::Pcds => None,
     }

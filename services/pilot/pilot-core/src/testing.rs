@@ -33,13 +33,17 @@ impl World {
     pub(crate) fn apply(&mut self, yaml: &str) -> Delta {
         let decoded = decode_text(yaml, &Origin::default());
         assert!(!decoded.has_errors(), "{:#?}", decoded.findings);
-        let objects = decoded.objects.into_iter().enumerate().map(|(i, (mut object, _))| {
-            if object.meta.created_us == 0 {
-                object.meta.created_us = (i as i64 + 1) * 1_000_000;
-            }
-            let object = mesh_config::Object::new(object.meta, object.body);
-            (object.meta.key.clone(), Some(Arc::new(object)))
-        });
+        let objects = decoded
+            .objects
+            .into_iter()
+            .enumerate()
+            .map(|(i, (mut object, _))| {
+                if object.meta.created_us == 0 {
+                    object.meta.created_us = (i as i64 + 1) * 1_000_000;
+                }
+                let object = mesh_config::Object::new(object.meta, object.body);
+                (object.meta.key.clone(), Some(Arc::new(object)))
+            });
         self.change(objects.collect())
     }
 
@@ -136,11 +140,18 @@ fn strip(value: &mut Value) {
 
 /// A resource, one line per field, nested values as compact JSON.
 pub(crate) fn lines(resource: &Encoded) -> String {
-    let Value::Object(members) = json(resource) else { return String::new() };
-    members.iter().map(|(key, value)| format!("{key}: {value}\n")).collect()
+    let Value::Object(members) = json(resource) else {
+        return String::new();
+    };
+    members
+        .iter()
+        .map(|(key, value)| format!("{key}: {value}\n"))
+        .collect()
 }
 
 /// One field of a resource, by JSON pointer, as compact JSON; `-` if it is not there.
 pub(crate) fn field(resource: &Encoded, pointer: &str) -> String {
-    json(resource).pointer(pointer).map_or_else(|| "-".into(), Value::to_string)
+    json(resource)
+        .pointer(pointer)
+        .map_or_else(|| "-".into(), Value::to_string)
 }

@@ -20,8 +20,7 @@ use parking_lot::Mutex;
 use service_kit::Stop;
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
-use xds_core::session::{Answer, Outcome, Setup};
-use xds_core::{Encoded, Session, Snapshot, TypeId};
+use xds_core::{Answer, Encoded, Outcome, Session, Setup, Snapshot, TypeId};
 
 use crate::metrics::Metrics;
 use crate::node;
@@ -71,7 +70,10 @@ pub struct Status {
 
 impl Status {
     fn new(code: u32, message: impl Into<String>) -> Status {
-        Status { code, message: message.into() }
+        Status {
+            code,
+            message: message.into(),
+        }
     }
 
     fn trailers(&self) -> HeaderMap {
@@ -149,7 +151,10 @@ impl Ads {
             ads: self,
         };
         let mut response = Response::new(AxumBody::new(stream));
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        response.headers_mut().insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/grpc"),
+        );
         response
     }
 }
@@ -165,14 +170,20 @@ async fn delta(State(ads): State<Ads>, request: Request<AxumBody>) -> Response<A
 }
 
 async fn unknown_method() -> Response<AxumBody> {
-    refuse(Status::new(12, "unknown method; this port serves envoy.service.discovery.v3.AggregatedDiscoveryService"))
+    refuse(Status::new(
+        12,
+        "unknown method; this port serves envoy.service.discovery.v3.AggregatedDiscoveryService",
+    ))
 }
 
 /// A response that is over before it began: status in the headers.
 fn refuse(status: Status) -> Response<AxumBody> {
     let mut response = Response::new(AxumBody::empty());
     response.headers_mut().extend(status.trailers());
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/grpc"),
+    );
     response
 }
 
@@ -182,7 +193,12 @@ enum Phase {
     /// The first request is being admitted.
     Joining(Admission),
     /// Snapshots come.
-    Live { snapshots: WatchStream<Arc<Snapshot>>, current: Arc<Snapshot>, connection: Arc<Connection>, settled: bool },
+    Live {
+        snapshots: WatchStream<Arc<Snapshot>>,
+        current: Arc<Snapshot>,
+        connection: Arc<Connection>,
+        settled: bool,
+    },
     /// Trailers were sent.
     Over,
 }
@@ -230,7 +246,10 @@ impl AdsStream {
             return Poll::Ready(Ok(piece));
         }
         if self.stopped.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Err(Status::new(14, "this server is going away; connect to another one")));
+            return Poll::Ready(Err(Status::new(
+                14,
+                "this server is going away; connect to another one",
+            )));
         }
         for _ in 0..BURST {
             match self.poll_message(context) {
@@ -267,14 +286,19 @@ impl AdsStream {
     }
 
     fn deframe(&mut self) -> Result<Option<Bytes>, Status> {
-        let Some(prefix) = self.buffer.first_chunk::<5>() else { return Ok(None) };
+        let Some(prefix) = self.buffer.first_chunk::<5>() else {
+            return Ok(None);
+        };
         if prefix[0] != 0 {
             return Err(Status::new(12, "compressed messages are not accepted"));
         }
         let len = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
         let limit = self.ads.setup.limits.message;
         if len > limit {
-            return Err(Status::new(8, format!("request of {len} bytes is larger than the limit of {limit}")));
+            return Err(Status::new(
+                8,
+                format!("request of {len} bytes is larger than the limit of {limit}"),
+            ));
         }
         if self.buffer.len() < 5 + len {
             return Ok(None);
@@ -291,7 +315,11 @@ impl AdsStream {
     fn take(&mut self, message: Bytes) -> Result<(), Status> {
         match &self.phase {
             Phase::Silent => {
-                let parsed = self.session.lock().parse(message.clone()).map_err(|e| refusal(&e))?;
+                let parsed = self
+                    .session
+                    .lock()
+                    .parse(message.clone())
+                    .map_err(|e| refusal(&e))?;
                 self.phase = Phase::Joining(self.ads.snapshots.admit(self.id, parsed.node));
                 self.early.push_back(message);
                 Ok(())
@@ -307,7 +335,15 @@ impl AdsStream {
     }
 
     fn handle(&mut self, message: Bytes) -> Result<(), Status> {
-        let Phase::Live { current, connection, settled, .. } = &mut self.phase else { return Ok(()) };
+        let Phase::Live {
+            current,
+            connection,
+            settled,
+            ..
+        } = &mut self.phase
+        else {
+            return Ok(());
+        };
         let mut session = self.session.lock();
         let request = session.parse(message).map_err(|e| refusal(&e))?;
         let outcome = session.on_request(request).map_err(|e| refusal(&e))?;
@@ -317,7 +353,9 @@ impl AdsStream {
                 tracing::warn!(proxy = %connection.proxy, type_url = %url, "a type that is not served was asked for");
                 self.ads.metrics.unknown_type();
             }
-            Outcome::Known { type_id, answer, .. } => match answer {
+            Outcome::Known {
+                type_id, answer, ..
+            } => match answer {
                 Answer::None => {}
                 Answer::Stale => self.ads.metrics.expired_nonce(type_id),
                 Answer::Ack(_) => {
@@ -328,11 +366,17 @@ impl AdsStream {
                     }
                 }
                 Answer::Nack(nonce) => {
-                    let text = session.status(type_id).and_then(|s| s.nack.map(|n| n.text.to_string())).unwrap_or_default();
+                    let text = session
+                        .status(type_id)
+                        .and_then(|s| s.nack.map(|n| n.text.to_string()))
+                        .unwrap_or_default();
                     drop(session);
-                    connection.rejected_us.lock().insert(type_id.index(), now_us());
+                    connection
+                        .rejected_us
+                        .lock()
+                        .insert(type_id.index(), now_us());
                     let nonce = nonce.map(|n| n.to_string()).unwrap_or_default();
-                    tracing::warn!(proxy = %connection.proxy, type_url = type_id.type_url(), nonce, error = text, "rejected");
+                    tracing::warn!(proxy = %connection.proxy, type_url = type_id.url(), nonce, error = text, "rejected");
                     self.ads.metrics.rejected(type_id);
                     self.ads.roster.tell();
                 }
@@ -366,14 +410,24 @@ impl AdsStream {
                 self.handle(message)?;
             }
         }
-        let Phase::Live { snapshots, current, settled, .. } = &mut self.phase else { return Poll::Pending };
+        let Phase::Live {
+            snapshots,
+            current,
+            settled,
+            ..
+        } = &mut self.phase
+        else {
+            return Poll::Pending;
+        };
         loop {
             match Pin::new(&mut *snapshots).poll_next(context) {
                 Poll::Ready(Some(newer)) => {
                     *current = newer;
                     *settled = false;
                 }
-                Poll::Ready(None) => return Poll::Ready(Err(Status::new(14, "this server is going away"))),
+                Poll::Ready(None) => {
+                    return Poll::Ready(Err(Status::new(14, "this server is going away")));
+                }
                 Poll::Pending => break,
             }
         }
@@ -381,7 +435,10 @@ impl AdsStream {
             return Poll::Pending;
         }
         let missing = &*self.ads.missing;
-        let response = self.session.lock().poll(current, &|type_id, name| missing(type_id, name));
+        let response = self
+            .session
+            .lock()
+            .poll(current, &|type_id, name| missing(type_id, name));
         match response {
             Some(response) => {
                 self.ads.metrics.pushed(&response);
@@ -408,7 +465,11 @@ impl AdsStream {
             self.ads.snapshots.leave(self.id);
         }
         if status.code != 0 && status.code != 14 {
-            tracing::warn!(code = status.code, message = status.message, "a stream was refused");
+            tracing::warn!(
+                code = status.code,
+                message = status.message,
+                "a stream was refused"
+            );
             self.ads.metrics.refused();
         }
         self.phase = Phase::Over;
@@ -437,14 +498,31 @@ impl Snapshots for Planned {
     fn admit(&self, id: ConnectionId, node: Option<Bytes>) -> Admission {
         let (planner, ready) = (self.planner.clone(), *self.ready.borrow());
         Box::pin(async move {
-            let introduced = node::introduce(node.as_deref()).map_err(|e| Status::new(3, e.to_string()))?;
+            let introduced =
+                node::introduce(node.as_deref()).map_err(|e| Status::new(3, e.to_string()))?;
             if !ready {
-                return Err(Status::new(14, "the first configuration has not arrived yet; try again"));
+                return Err(Status::new(
+                    14,
+                    "the first configuration has not arrived yet; try again",
+                ));
             }
             let proxy = introduced.proxy;
-            let (name, node_id, cluster_id) = (proxy.id.clone(), proxy.node_id.clone(), proxy.cluster_id.clone());
-            let snapshots = planner.connect(id, proxy).await.ok_or_else(|| Status::new(14, "this server is going away"))?;
-            Ok(Admitted { proxy: name, node_id, cluster_id, version: introduced.version, snapshots })
+            let (name, node_id, cluster_id) = (
+                proxy.id.clone(),
+                proxy.node_id.clone(),
+                proxy.cluster_id.clone(),
+            );
+            let snapshots = planner
+                .connect(id, proxy)
+                .await
+                .ok_or_else(|| Status::new(14, "this server is going away"))?;
+            Ok(Admitted {
+                proxy: name,
+                node_id,
+                cluster_id,
+                version: introduced.version,
+                snapshots,
+            })
         })
     }
 

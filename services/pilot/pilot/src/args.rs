@@ -22,7 +22,12 @@ pub struct Args {
     pub config_dir: Vec<PathBuf>,
 
     /// File with the mesh's settings (MeshConfig); with --config-dir only, as Galley distributes them otherwise
-    #[arg(long, alias = "meshConfig", value_name = "FILE", requires = "config_dir")]
+    #[arg(
+        long,
+        alias = "meshConfig",
+        value_name = "FILE",
+        requires = "config_dir"
+    )]
     pub mesh_config: Option<PathBuf>,
 
     /// Domain of Kubernetes services; with --config-dir only
@@ -30,11 +35,21 @@ pub struct Args {
     pub domain: String,
 
     /// Address for xDS without TLS
-    #[arg(long, alias = "grpcAddr", value_name = "ADDR", default_value = "127.0.0.1:15010")]
+    #[arg(
+        long,
+        alias = "grpcAddr",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:15010"
+    )]
     pub grpc_addr: ListenAddr,
 
     /// Address for the HTTP API and /debug
-    #[arg(long, alias = "httpAddr", value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    #[arg(
+        long,
+        alias = "httpAddr",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:8080"
+    )]
     pub http_addr: ListenAddr,
 
     /// Where news comes from: memory: or nats://host:4222

@@ -23,7 +23,9 @@ pub async fn debounce(mut arriving: mpsc::Receiver<Arrived>, planner: Planner, d
     while let Some(mut batch) = arriving.recv().await {
         if Instant::now() < quiet_until {
             let latest = Instant::now() + debounce.max;
-            while let Ok(Some(more)) = timeout_at(latest.min(Instant::now() + debounce.after), arriving.recv()).await {
+            while let Ok(Some(more)) =
+                timeout_at(latest.min(Instant::now() + debounce.after), arriving.recv()).await
+            {
                 merge(&mut batch, more);
             }
         } else {
@@ -31,7 +33,10 @@ pub async fn debounce(mut arriving: mpsc::Receiver<Arrived>, planner: Planner, d
                 merge(&mut batch, more);
             }
         }
-        planner.send(Command::Apply { revision: batch.revision, changes: batch.changes });
+        planner.send(Command::Apply {
+            revision: batch.revision,
+            changes: batch.changes,
+        });
         quiet_until = Instant::now() + debounce.after;
     }
 }

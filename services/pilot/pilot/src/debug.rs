@@ -3,18 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
-use axum::Router;
 use mesh_api::pilot::{PilotStatus, RevisionStatus};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use xds_core::TypeId;
 
-use crate::metrics::short;
 use crate::peers::Peers;
 use crate::planner::Planner;
 use crate::roster::Roster;
@@ -71,46 +70,84 @@ impl Api {
 }
 
 fn failure(status: StatusCode, code: &str, message: impl Into<String>) -> Response {
-    (status, Json(json!({ "code": code, "message": message.into() }))).into_response()
+    (
+        status,
+        Json(json!({ "code": code, "message": message.into() })),
+    )
+        .into_response()
 }
 
 async fn proxies(State(api): State<Api>) -> Json<Proxies> {
     let (pilots, silent_pilots) = api.peers.status().await;
-    Json(Proxies { pilots, silent_pilots })
+    Json(Proxies {
+        pilots,
+        silent_pilots,
+    })
 }
 
 async fn revision(State(api): State<Api>) -> Json<Value> {
     Json(json!({ "pilot": api.roster.pilot(), "revision": api.roster.revision() }))
 }
 
-async fn progress(State(api): State<Api>, Path(revision): Path<u64>, Query(query): Query<Wait>) -> Response {
-    let wait = match query.wait.as_deref().map(service_kit::parse_duration).transpose() {
+async fn progress(
+    State(api): State<Api>,
+    Path(revision): Path<u64>,
+    Query(query): Query<Wait>,
+) -> Response {
+    let wait = match query
+        .wait
+        .as_deref()
+        .map(service_kit::parse_duration)
+        .transpose()
+    {
         Ok(wait) => wait.unwrap_or_default().min(MAX_WAIT),
-        Err(error) => return failure(StatusCode::BAD_REQUEST, "malformed", format!("wait: {error}")),
+        Err(error) => {
+            return failure(
+                StatusCode::BAD_REQUEST,
+                "malformed",
+                format!("wait: {error}"),
+            );
+        }
     };
     let status: RevisionStatus = if wait.is_zero() {
         api.peers.progress(revision).await
     } else {
-        api.peers.settle(revision, tokio::time::Instant::now().into_std() + wait).await
+        api.peers
+            .settle(revision, tokio::time::Instant::now().into_std() + wait)
+            .await
     };
     Json(status).into_response()
 }
 
 async fn findings(State(api): State<Api>) -> Response {
-    let Some(planner) = &api.planner else { return Json(json!([])).into_response() };
+    let Some(planner) = &api.planner else {
+        return Json(json!([])).into_response();
+    };
     match planner.mesh().await {
         Some(mesh) => match tokio::task::spawn_blocking(move || mesh.findings()).await {
             Ok(findings) => Json(findings).into_response(),
-            Err(_) => failure(StatusCode::INTERNAL_SERVER_ERROR, "internal", "findings could not be gathered"),
+            Err(_) => failure(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "findings could not be gathered",
+            ),
         },
-        None => failure(StatusCode::SERVICE_UNAVAILABLE, "stopping", "this Pilot is going away"),
+        None => failure(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "stopping",
+            "this Pilot is going away",
+        ),
     }
 }
 
 async fn config(State(api): State<Api>, Path(proxy): Path<String>) -> Response {
     match resources(&api, &proxy) {
         Some(all) => Json(all).into_response(),
-        None => failure(StatusCode::NOT_FOUND, "unknown-proxy", format!("{proxy} is not connected to this Pilot")),
+        None => failure(
+            StatusCode::NOT_FOUND,
+            "unknown-proxy",
+            format!("{proxy} is not connected to this Pilot"),
+        ),
     }
 }
 
@@ -120,7 +157,12 @@ fn resources(api: &Api, proxy: &str) -> Option<Value> {
     let snapshot = connection.snapshot.borrow().clone();
     let list = |type_id: TypeId| {
         let layers = snapshot.layers(type_id);
-        Value::Array(layers.iter().filter_map(|encoded| envoy_json(encoded.any())).collect())
+        Value::Array(
+            layers
+                .iter()
+                .filter_map(|encoded| envoy_json(encoded.any()))
+                .collect(),
+        )
     };
     Some(json!({
         "clusters": list(TypeId::Cds),
@@ -150,13 +192,14 @@ async fn syncz(State(api): State<Api>) -> Json<Value> {
                 "istio_version": proxy.proxy_version,
             });
             for status in &proxy.types {
-                if let Some(type_id) = TypeId::ALL.into_iter().find(|t| t.type_url() == status.type_url) {
+                if let Some(type_id) = TypeId::ALL.into_iter().find(|t| t.url() == status.type_url)
+                {
                     let kind = match type_id {
                         TypeId::Cds => "cluster",
                         TypeId::Eds => "endpoint",
                         TypeId::Lds => "listener",
                         TypeId::Rds => "route",
-                        other => short(other),
+                        other => other.label(),
                     };
                     entry[format!("{kind}_sent")] = json!(status.sent_version);
                     entry[format!("{kind}_acked")] = json!(status.acked_version);
@@ -171,13 +214,25 @@ async fn syncz(State(api): State<Api>) -> Json<Value> {
 /// What a proxy should have, in the shape of Envoy's own dump.
 async fn config_dump(State(api): State<Api>, Query(query): Query<Which>) -> Response {
     let Some(proxy) = query.proxy else {
-        return failure(StatusCode::BAD_REQUEST, "required", "proxyID: name the proxy, as pod.namespace");
+        return failure(
+            StatusCode::BAD_REQUEST,
+            "required",
+            "proxyID: name the proxy, as pod.namespace",
+        );
     };
     let Some(all) = resources(&api, &proxy) else {
-        return failure(StatusCode::NOT_FOUND, "unknown-proxy", format!("{proxy} is not connected to this Pilot"));
+        return failure(
+            StatusCode::NOT_FOUND,
+            "unknown-proxy",
+            format!("{proxy} is not connected to this Pilot"),
+        );
     };
     let wrapped = |list: &Value, field: &str| -> Vec<Value> {
-        list.as_array().into_iter().flatten().map(|resource| json!({ field: resource })).collect()
+        list.as_array()
+            .into_iter()
+            .flatten()
+            .map(|resource| json!({ field: resource }))
+            .collect()
     };
     let listeners: Vec<Value> = all["listeners"]
         .as_array()

@@ -24,7 +24,10 @@ pub struct Files {
 impl Files {
     /// Empty, for a cluster domain.
     pub fn new(options: Options) -> Files {
-        Files { registry: Registry::new(options), ..Files::default() }
+        Files {
+            registry: Registry::new(options),
+            ..Files::default()
+        }
     }
 
     /// Takes a scan; what changed in normal form, and the next revision. `None` if nothing did.
@@ -34,7 +37,8 @@ impl Files {
         let mut now: BTreeMap<Key, Arc<Object>> = BTreeMap::new();
         for file in scan.files.values() {
             for object in &file.objects {
-                now.entry(object.meta.key.clone()).or_insert_with(|| object.clone());
+                now.entry(object.meta.key.clone())
+                    .or_insert_with(|| object.clone());
             }
             for key in &file.refused {
                 if let Some(good) = self.objects.get(key) {
@@ -44,30 +48,51 @@ impl Files {
         }
         let mut changes = ChangeSet::new();
         for (key, object) in &now {
-            if self.objects.get(key).is_none_or(|old| old.version != object.version) {
+            if self
+                .objects
+                .get(key)
+                .is_none_or(|old| old.version != object.version)
+            {
                 changes.insert(key.clone(), Some(object.clone()));
             }
         }
-        changes.extend(self.objects.keys().filter(|key| !now.contains_key(*key)).map(|key| (key.clone(), None)));
+        changes.extend(
+            self.objects
+                .keys()
+                .filter(|key| !now.contains_key(*key))
+                .map(|key| (key.clone(), None)),
+        );
         self.objects = now;
         if changes.is_empty() && self.revision > Revision(0) {
             return None;
         }
         self.revision = Revision(self.revision.0 + 1);
         let changes = self.registry.apply(&changes).into_iter();
-        let changes = changes.map(|(key, object)| object.map_or(Change::Delete(key), Change::Upsert)).collect();
-        Some(Arrived { revision: self.revision, changes })
+        let changes = changes
+            .map(|(key, object)| object.map_or(Change::Delete(key), Change::Upsert))
+            .collect();
+        Some(Arrived {
+            revision: self.revision,
+            changes,
+        })
     }
 }
 
 /// Follows folders until `stop`.
-pub async fn follow(folders: FolderOptions, registry: Options, out: mpsc::Sender<Arrived>, stop: Stop) {
+pub async fn follow(
+    folders: FolderOptions,
+    registry: Options,
+    out: mpsc::Sender<Arrived>,
+    stop: Stop,
+) {
     let (scans, mut changed) = watch::channel(None);
     let watcher = config_source::watch(folders, scans, stop.clone());
     let reader = async {
         let mut files = Files::new(registry);
         while changed.changed().await.is_ok() {
-            let Some(scan) = changed.borrow_and_update().clone() else { continue };
+            let Some(scan) = changed.borrow_and_update().clone() else {
+                continue;
+            };
             for finding in scan.findings() {
                 tracing::warn!(file = finding.file, code = %finding.code, path = %finding.path, "{}", finding.message);
             }

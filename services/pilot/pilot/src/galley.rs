@@ -43,13 +43,25 @@ pub struct Arrived {
 }
 
 /// Follows Galley until `stop`, handing over every revision; starts from the file if there is one.
-pub async fn follow(options: GalleyOptions, out: mpsc::Sender<Arrived>, metrics: Metrics, ready: Ready, stop: Stop) {
+pub async fn follow(
+    options: GalleyOptions,
+    out: mpsc::Sender<Arrived>,
+    metrics: Metrics,
+    ready: Ready,
+    stop: Stop,
+) {
     let mut configuration = Configuration::default();
     if let Some(file) = &options.file
         && let Some(saved) = Configuration::load(file)
     {
-        tracing::info!(revision = saved.revision().0, "starting from the last revision on disk");
-        let arrived = Arrived { revision: saved.revision(), changes: saved.everything() };
+        tracing::info!(
+            revision = saved.revision().0,
+            "starting from the last revision on disk"
+        );
+        let arrived = Arrived {
+            revision: saved.revision(),
+            changes: saved.everything(),
+        };
         configuration = saved;
         if out.send(arrived).await.is_err() {
             return;
@@ -57,7 +69,16 @@ pub async fn follow(options: GalleyOptions, out: mpsc::Sender<Arrived>, metrics:
     }
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
     loop {
-        let mut stream = Stream { configuration, options: &options, out: &out, metrics: &metrics, ready: &ready, heard: false, unsaved: false, save_at: Instant::now() };
+        let mut stream = Stream {
+            configuration,
+            options: &options,
+            out: &out,
+            metrics: &metrics,
+            ready: &ready,
+            heard: false,
+            unsaved: false,
+            save_at: Instant::now(),
+        };
         let outcome = tokio::select! {
             () = stop.wait() => return,
             outcome = stream.run() => outcome,
@@ -69,11 +90,21 @@ pub async fn follow(options: GalleyOptions, out: mpsc::Sender<Arrived>, metrics:
         configuration.drop_arriving();
         metrics.galley(false);
         let revision = configuration.revision();
-        ready.note("galley", format!("Galley is away; serving revision {revision}"));
+        ready.note(
+            "galley",
+            format!("Galley is away; serving revision {revision}"),
+        );
         match outcome {
-            End::Closed(why) => tracing::warn!(address = options.address, why, "no stream from Galley; trying again"),
+            End::Closed(why) => tracing::warn!(
+                address = options.address,
+                why,
+                "no stream from Galley; trying again"
+            ),
             End::Diverged => {
-                tracing::error!(revision = revision.0, "this Pilot's copy differs from Galley's: fetching everything again");
+                tracing::error!(
+                    revision = revision.0,
+                    "this Pilot's copy differs from Galley's: fetching everything again"
+                );
                 metrics.diverged();
                 configuration.distrust();
             }
@@ -118,13 +149,17 @@ impl Stream<'_> {
             .keep_alive_timeout(Duration::from_secs(5))
             .connect()
             .await?;
-        let mut client = AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(MAX_RESPONSE);
+        let mut client =
+            AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(MAX_RESPONSE);
         let (requests, outbox) = mpsc::channel(64);
         for request in self.subscriptions() {
             requests.send(request).await?;
         }
         let outbox = tokio_stream::wrappers::ReceiverStream::new(outbox);
-        let mut responses = client.delta_aggregated_resources(outbox).await?.into_inner();
+        let mut responses = client
+            .delta_aggregated_resources(outbox)
+            .await?
+            .into_inner();
         loop {
             let response = tokio::select! {
                 response = responses.message() => response?,
@@ -149,8 +184,17 @@ impl Stream<'_> {
                 Ok(Some(end)) => return Ok(end),
                 Err(error) => {
                     tracing::error!(%error, type_url = response.type_url, "a resource from Galley cannot be used");
-                    let detail = rpc::Status { code: 3, message: error.to_string(), ..rpc::Status::default() };
-                    requests.send(DeltaDiscoveryRequest { error_detail: Some(detail), ..ack }).await?;
+                    let detail = rpc::Status {
+                        code: 3,
+                        message: error.to_string(),
+                        ..rpc::Status::default()
+                    };
+                    requests
+                        .send(DeltaDiscoveryRequest {
+                            error_detail: Some(detail),
+                            ..ack
+                        })
+                        .await?;
                 }
             }
         }
@@ -158,7 +202,11 @@ impl Stream<'_> {
     }
 
     fn subscriptions(&self) -> Vec<DeltaDiscoveryRequest> {
-        let node = Node { id: self.options.pilot.clone(), user_agent_name: "flotilla-pilot".into(), ..Node::default() };
+        let node = Node {
+            id: self.options.pilot.clone(),
+            user_agent_name: "flotilla-pilot".into(),
+            ..Node::default()
+        };
         let subscribe = |type_url: String, initial_resource_versions| DeltaDiscoveryRequest {
             node: Some(node.clone()),
             type_url,
@@ -166,9 +214,13 @@ impl Stream<'_> {
             initial_resource_versions,
             ..DeltaDiscoveryRequest::default()
         };
-        let collections = COLLECTIONS.iter().map(|kind| subscribe(kind.type_url(), self.configuration.versions(*kind)));
+        let collections = COLLECTIONS
+            .iter()
+            .map(|kind| subscribe(kind.type_url(), self.configuration.versions(*kind)));
         // Last: a revision covers what was subscribed before it.
-        collections.chain([subscribe(RevisionEnd::type_url(), Default::default())]).collect()
+        collections
+            .chain([subscribe(RevisionEnd::type_url(), Default::default())])
+            .collect()
     }
 
     async fn take(&mut self, response: &DeltaDiscoveryResponse) -> anyhow::Result<Option<End>> {
@@ -178,7 +230,11 @@ impl Stream<'_> {
             self.configuration.take(kind, response)?;
             return Ok(None);
         }
-        for resource in response.resources.iter().filter_map(|r| r.resource.as_ref()) {
+        for resource in response
+            .resources
+            .iter()
+            .filter_map(|r| r.resource.as_ref())
+        {
             let end = RevisionEnd::decode(&*resource.value)?;
             let (changes, agrees) = self.configuration.finish(&end);
             if !agrees {
@@ -198,7 +254,9 @@ impl Stream<'_> {
 
     async fn save(&mut self) {
         self.unsaved = false;
-        let Some(file) = self.options.file.clone() else { return };
+        let Some(file) = self.options.file.clone() else {
+            return;
+        };
         let configuration = self.configuration.clone();
         let saved = tokio::task::spawn_blocking(move || configuration.save(&file)).await;
         if let Ok(Err(error)) = saved {

@@ -64,16 +64,23 @@ impl Configuration {
         if self.anew {
             return BTreeMap::new();
         }
-        self.of(kind).map(|(key, held)| (key.path(), hex(held.version))).collect()
+        self.of(kind)
+            .map(|(key, held)| (key.path(), hex(held.version)))
+            .collect()
     }
 
     fn of(&self, kind: Kind) -> impl Iterator<Item = (&Key, &Held)> {
-        self.objects.range(Key::new(kind, "", "")..).take_while(move |(key, _)| key.kind == kind)
+        self.objects
+            .range(Key::new(kind, "", "")..)
+            .take_while(move |(key, _)| key.kind == kind)
     }
 
     /// Everything, as changes from nothing.
     pub fn everything(&self) -> Vec<Change> {
-        self.objects.values().map(|held| Change::Upsert(held.object.clone())).collect()
+        self.objects
+            .values()
+            .map(|held| Change::Upsert(held.object.clone()))
+            .collect()
     }
 
     /// Fetches everything anew with the next stream, and serves what there is until then.
@@ -90,11 +97,17 @@ impl Configuration {
     ///
     /// # Errors
     /// The first resource that cannot be used; nothing of the chunk is taken.
-    pub fn take(&mut self, kind: Kind, response: &DeltaDiscoveryResponse) -> Result<(), BadResource> {
+    pub fn take(
+        &mut self,
+        kind: Kind,
+        response: &DeltaDiscoveryResponse,
+    ) -> Result<(), BadResource> {
         let mut chunk = BTreeMap::new();
         for resource in &response.resources {
-            let held = read(kind, resource)
-                .map_err(|reason| BadResource { name: resource.name.clone(), reason })?;
+            let held = read(kind, resource).map_err(|reason| BadResource {
+                name: resource.name.clone(),
+                reason,
+            })?;
             chunk.insert(held.object.meta.key.clone(), Some(held));
         }
         for name in &response.removed_resources {
@@ -145,7 +158,10 @@ impl Configuration {
                     version: hex(held.version),
                     resource: Some(prost_types::Any {
                         type_url: key.kind.type_url(),
-                        value: galley::Object { json: held.object.to_wire().into() }.encode_to_vec(),
+                        value: galley::Object {
+                            json: held.object.to_wire().into(),
+                        }
+                        .encode_to_vec(),
                     }),
                     ..Resource::default()
                 })
@@ -166,10 +182,15 @@ impl Configuration {
         for resource in &saved.resources {
             let kind = Kind::from_type_url(&resource.resource.as_ref()?.type_url)?;
             let held = read(kind, resource).ok()?;
-            configuration.arriving.insert(held.object.meta.key.clone(), Some(held));
+            configuration
+                .arriving
+                .insert(held.object.meta.key.clone(), Some(held));
         }
         let number = saved.system_version_info.parse().ok()?;
-        configuration.finish(&galley::Revision { number, ..galley::Revision::default() });
+        configuration.finish(&galley::Revision {
+            number,
+            ..galley::Revision::default()
+        });
         Some(configuration)
     }
 }
@@ -181,8 +202,12 @@ fn read(kind: Kind, resource: &Resource) -> Result<Held, String> {
     if object.meta.key.kind != kind || object.meta.key.path() != resource.name {
         return Err(format!("it holds {}", object.meta.key));
     }
-    let version = u64::from_str_radix(&resource.version, 16).map_err(|_| "its version is no hash".to_owned())?;
-    Ok(Held { version, object: Arc::new(object) })
+    let version = u64::from_str_radix(&resource.version, 16)
+        .map_err(|_| "its version is no hash".to_owned())?;
+    Ok(Held {
+        version,
+        object: Arc::new(object),
+    })
 }
 
 fn key(kind: Kind, name: &str) -> Key {

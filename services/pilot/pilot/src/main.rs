@@ -7,10 +7,20 @@ use service_kit::Stop;
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     args.common.init_logs()?;
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
-        let stop = Stop::new();
-        service_kit::signals(&stop)?;
-        let bus = bus::connect(&args.bus, &bus::BusOptions { name: "pilot".into(), ..Default::default() }).await?;
-        Ok(pilot::run(args, bus, stop).await?)
-    })
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(async {
+            let stop = Stop::new();
+            service_kit::signals(&stop)?;
+            let bus = bus::connect(
+                &args.bus,
+                &bus::BusOptions {
+                    name: "pilot".into(),
+                    ..Default::default()
+                },
+            )
+            .await?;
+            Ok(pilot::run(args, bus, stop).await?)
+        })
 }

@@ -8,7 +8,9 @@ use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, 
 use xds_core::{Response, TypeId};
 
 /// Buckets of times in seconds.
-const SECONDS: &[f64] = &[0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
+const SECONDS: &[f64] = &[
+    0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0,
+];
 
 /// Every metric, shared.
 #[derive(Clone)]
@@ -33,19 +35,6 @@ struct Inner {
     galley_divergences: IntCounter,
 }
 
-/// Short name of a type, as Istio's metrics have it.
-pub fn short(type_id: TypeId) -> &'static str {
-    match type_id {
-        TypeId::Cds => "cds",
-        TypeId::Eds => "eds",
-        TypeId::Lds => "lds",
-        TypeId::Rds => "rds",
-        TypeId::Sds => "sds",
-        TypeId::Ecds => "ecds",
-        TypeId::Nds => "nds",
-    }
-}
-
 impl Metrics {
     /// Registers every metric.
     ///
@@ -65,28 +54,66 @@ impl Metrics {
         let by_type = |name: &str, help: &str| {
             let family = IntCounterVec::new(Opts::new(name, help), &["type"])?;
             registry.register(Box::new(family.clone()))?;
-            Ok::<_, prometheus::Error>(TypeId::ALL.map(|type_id| family.with_label_values(&[short(type_id)])))
+            Ok::<_, prometheus::Error>(
+                TypeId::ALL.map(|type_id| family.with_label_values(&[type_id.label()])),
+            )
         };
         let build_seconds = Histogram::with_opts(
-            HistogramOpts::new("pilot_pushcontext_init_seconds", "Time to turn a change set into snapshots.")
-                .buckets(SECONDS.to_vec()),
+            HistogramOpts::new(
+                "pilot_pushcontext_init_seconds",
+                "Time to turn a change set into snapshots.",
+            )
+            .buckets(SECONDS.to_vec()),
         )?;
         registry.register(Box::new(build_seconds.clone()))?;
         Ok(Metrics(Arc::new(Inner {
             connected: gauge("pilot_xds", "Proxies connected by xDS.")?,
             pushes: by_type("pilot_xds_pushes", "Responses sent, by type.")?,
-            push_bytes: by_type("flotilla_pilot_sent_bytes_total", "Bytes of responses sent, by type.")?,
-            push_resources: by_type("flotilla_pilot_sent_resources_total", "Resources sent, by type.")?,
-            rejects: counter("pilot_total_xds_rejects", "Responses that proxies rejected.")?,
-            rejects_by_type: by_type("flotilla_pilot_rejects_total", "Responses that proxies rejected, by type.")?,
-            expired: by_type("pilot_xds_expired_nonce", "Requests with a nonce that is not the latest, by type.")?,
-            unknown_types: counter("flotilla_pilot_unknown_type_requests_total", "Requests for types that are not served.")?,
-            refused: counter("flotilla_pilot_refused_streams_total", "Streams ended for what the client sent.")?,
-            revision: gauge("flotilla_pilot_revision", "Revision that every snapshot holds.")?,
-            classes: gauge("flotilla_pilot_classes", "Classes of proxies that share their outbound configuration.")?,
+            push_bytes: by_type(
+                "flotilla_pilot_sent_bytes_total",
+                "Bytes of responses sent, by type.",
+            )?,
+            push_resources: by_type(
+                "flotilla_pilot_sent_resources_total",
+                "Resources sent, by type.",
+            )?,
+            rejects: counter(
+                "pilot_total_xds_rejects",
+                "Responses that proxies rejected.",
+            )?,
+            rejects_by_type: by_type(
+                "flotilla_pilot_rejects_total",
+                "Responses that proxies rejected, by type.",
+            )?,
+            expired: by_type(
+                "pilot_xds_expired_nonce",
+                "Requests with a nonce that is not the latest, by type.",
+            )?,
+            unknown_types: counter(
+                "flotilla_pilot_unknown_type_requests_total",
+                "Requests for types that are not served.",
+            )?,
+            refused: counter(
+                "flotilla_pilot_refused_streams_total",
+                "Streams ended for what the client sent.",
+            )?,
+            revision: gauge(
+                "flotilla_pilot_revision",
+                "Revision that every snapshot holds.",
+            )?,
+            classes: gauge(
+                "flotilla_pilot_classes",
+                "Classes of proxies that share their outbound configuration.",
+            )?,
             changes: counter("flotilla_pilot_change_sets_total", "Change sets applied.")?,
-            galley_connected: gauge("flotilla_pilot_galley_connected", "1 while the stream from Galley is up.")?,
-            galley_reconnects: counter("flotilla_pilot_galley_reconnects_total", "Times the stream from Galley was opened.")?,
+            galley_connected: gauge(
+                "flotilla_pilot_galley_connected",
+                "1 while the stream from Galley is up.",
+            )?,
+            galley_reconnects: counter(
+                "flotilla_pilot_galley_reconnects_total",
+                "Times the stream from Galley was opened.",
+            )?,
             galley_divergences: counter(
                 "flotilla_pilot_galley_divergences_total",
                 "Times the digest of a revision differed and everything was fetched again.",
@@ -137,8 +164,12 @@ impl Metrics {
 
     /// A revision was built.
     pub fn built(&self, revision: Revision, took: Duration, classes: usize) {
-        self.0.revision.set(i64::try_from(revision.0).unwrap_or(i64::MAX));
-        self.0.classes.set(i64::try_from(classes).unwrap_or(i64::MAX));
+        self.0
+            .revision
+            .set(i64::try_from(revision.0).unwrap_or(i64::MAX));
+        self.0
+            .classes
+            .set(i64::try_from(classes).unwrap_or(i64::MAX));
         self.0.changes.inc();
         self.0.build_seconds.observe(took.as_secs_f64());
     }

@@ -38,7 +38,11 @@ impl Peers {
     /// What the bus says about the names used here: none in practice.
     pub async fn join(roster: Arc<Roster>, bus: Arc<dyn Bus>) -> Result<Arc<Peers>, bus::BusError> {
         let pilots = bus.kv(BUCKET, TTL).await?;
-        Ok(Arc::new(Peers { roster, bus, pilots }))
+        Ok(Arc::new(Peers {
+            roster,
+            bus,
+            pilots,
+        }))
     }
 
     /// Keeps this Pilot registered and answers its peers until `stop`.
@@ -71,20 +75,34 @@ impl Peers {
                 }
             }
         }
-        let _ = tokio::time::timeout(Duration::from_secs(1), self.pilots.delete(self.roster.pilot())).await;
+        let _ = tokio::time::timeout(
+            Duration::from_secs(1),
+            self.pilots.delete(self.roster.pilot()),
+        )
+        .await;
         Ok(())
     }
 
     /// Names of the other Pilots that are registered.
     async fn others(&self) -> BTreeSet<String> {
         let listed = self.pilots.list().await.unwrap_or_default();
-        listed.into_iter().map(|(name, _)| name).filter(|name| name != self.roster.pilot()).collect()
+        listed
+            .into_iter()
+            .map(|(name, _)| name)
+            .filter(|name| name != self.roster.pilot())
+            .collect()
     }
 
     async fn ask(&self, question: Vec<u8>, others: usize) -> Vec<Bytes> {
         // We answer too, being subscribed.
-        let gather = Gather { timeout: PATIENCE, expect: Some(others + 1) };
-        self.bus.request_many(STATUS, question.into(), gather).await.unwrap_or_default()
+        let gather = Gather {
+            timeout: PATIENCE,
+            expect: Some(others + 1),
+        };
+        self.bus
+            .request_many(STATUS, question.into(), gather)
+            .await
+            .unwrap_or_default()
     }
 
     /// What every Pilot knows, this one first; and the names of those that did not answer.
@@ -108,10 +126,19 @@ impl Peers {
         let mut sum = self.roster.progress(revision);
         let mut silent = self.others().await;
         if !silent.is_empty() {
-            let question = RevisionStatus { revision, ..RevisionStatus::default() };
+            let question = RevisionStatus {
+                revision,
+                ..RevisionStatus::default()
+            };
             for answer in self.ask(question.encode_to_vec(), silent.len()).await {
-                let Ok(part) = RevisionStatus::decode(answer) else { continue };
-                if !part.silent_pilots.first().is_some_and(|pilot| silent.remove(pilot)) {
+                let Ok(part) = RevisionStatus::decode(answer) else {
+                    continue;
+                };
+                if !part
+                    .silent_pilots
+                    .first()
+                    .is_some_and(|pilot| silent.remove(pilot))
+                {
                     continue;
                 }
                 sum.live += part.live;
@@ -130,8 +157,14 @@ impl Peers {
     pub async fn settle(&self, revision: u64, deadline: Instant) -> RevisionStatus {
         loop {
             let own = self.roster.settle(revision, deadline).await;
-            let all = if self.others().await.is_empty() { own } else { self.progress(revision).await };
-            let settled = all.pending.is_empty() && all.silent_pilots.is_empty() && self.roster.revision() >= revision;
+            let all = if self.others().await.is_empty() {
+                own
+            } else {
+                self.progress(revision).await
+            };
+            let settled = all.pending.is_empty()
+                && all.silent_pilots.is_empty()
+                && self.roster.revision() >= revision;
             if settled || tokio::time::Instant::now().into_std() >= deadline {
                 return all;
             }

@@ -56,7 +56,9 @@ impl Planner {
     pub fn start(roster: Arc<Roster>, metrics: Metrics) -> std::io::Result<Planner> {
         // Unbounded, and bounded by its senders: each stream has at most two commands under way, ingestion one.
         let (commands, inbox) = mpsc::unbounded_channel();
-        std::thread::Builder::new().name("planner".into()).spawn(move || State::new(roster, metrics).run(inbox))?;
+        std::thread::Builder::new()
+            .name("planner".into())
+            .spawn(move || State::new(roster, metrics).run(inbox))?;
         Ok(Planner { commands })
     }
 
@@ -66,9 +68,17 @@ impl Planner {
     }
 
     /// Registers a proxy and returns where its snapshots appear.
-    pub async fn connect(&self, id: ConnectionId, proxy: Proxy) -> Option<watch::Receiver<Arc<Snapshot>>> {
+    pub async fn connect(
+        &self,
+        id: ConnectionId,
+        proxy: Proxy,
+    ) -> Option<watch::Receiver<Arc<Snapshot>>> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Connect { id, proxy: Box::new(proxy), reply });
+        self.send(Command::Connect {
+            id,
+            proxy: Box::new(proxy),
+            reply,
+        });
         answer.await.ok()
     }
 
@@ -290,7 +300,7 @@ impl State {
             let sets = self
                 .generator
                 .outbound_update(&class.sets, &view, key, delta);
-            if !sets.same(&class.sets) {
+            if !same_outbound(&sets, &class.sets) {
                 stale.extend(&class.members);
             }
             class.sets = sets;
@@ -303,7 +313,7 @@ impl State {
                 .filter(|(inbound, _)| inbound.view == key.view);
             for (inbound, own) in siblings {
                 let sets = self.generator.inbound(&class.sets.view, inbound);
-                if !sets.same(&own.sets) {
+                if !same_inbound(&sets, &own.sets) {
                     stale.extend(&own.members);
                 }
                 own.sets = sets;
@@ -324,7 +334,8 @@ impl State {
             .copied()
             .collect();
         if !delta.services.is_empty() {
-            let in_namespace = |namespace: &str| delta.services.iter().any(|(n, _)| **n == *namespace);
+            let in_namespace =
+                |namespace: &str| delta.services.iter().any(|(n, _)| **n == *namespace);
             for (id, member) in &self.members {
                 let targets = member.inbound.iter().flat_map(|key| &key.targets);
                 let mut services = targets.map(|target| &target.service.key.namespace);
@@ -360,4 +371,19 @@ impl State {
 /// Whether what a proxy accepts may follow from a change: endpoints and routes of others never matter to it.
 fn inbound_may_change(touch: &Touch) -> bool {
     touch.everything || touch.sidecar || touch.rules_changed()
+}
+
+/// Unchanged sets keep their pointer.
+fn same_outbound(a: &ClassSets, b: &ClassSets) -> bool {
+    let pairs = [
+        (&a.cds, &b.cds),
+        (&a.eds, &b.eds),
+        (&a.lds, &b.lds),
+        (&a.rds, &b.rds),
+    ];
+    pairs.into_iter().all(|(a, b)| Arc::ptr_eq(a, b))
+}
+
+fn same_inbound(a: &InboundSets, b: &InboundSets) -> bool {
+    Arc::ptr_eq(&a.cds, &b.cds) && Arc::ptr_eq(&a.lds, &b.lds)
 }

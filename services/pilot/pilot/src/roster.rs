@@ -70,7 +70,10 @@ impl Connection {
     }
 
     fn rejecting(&self) -> bool {
-        self.session.lock().statuses().any(|status| status.rejecting)
+        self.session
+            .lock()
+            .statuses()
+            .any(|status| status.rejecting)
     }
 
     fn status(&self, pilot: &str, built: u64) -> ProxyStatus {
@@ -79,7 +82,13 @@ impl Connection {
         let session = self.session.lock();
         let types = session
             .statuses()
-            .map(|status| self.type_status(&status, session.is_type_synced(status.type_id, &current), &current))
+            .map(|status| {
+                self.type_status(
+                    &status,
+                    session.is_type_synced(status.type_id, &current),
+                    &current,
+                )
+            })
             .collect();
         ProxyStatus {
             proxy: self.proxy.to_string(),
@@ -94,19 +103,39 @@ impl Connection {
         }
     }
 
-    fn type_status(&self, status: &WatchStatus<'_>, synced: bool, current: &Snapshot) -> TypeStatus {
-        let rejection = status.nack.filter(|_| status.rejecting).map(|nack| Rejection {
-            revision: nack.nonce.map_or(0, |nonce| nonce.revision),
-            nonce: nack.nonce.map(|nonce| nonce.to_string()).unwrap_or_default(),
-            message: nack.text.to_string(),
-            resources: nack.resources.iter().map(|name| name.to_string()).collect(),
-            at_us: self.rejected_us.lock().get(&status.type_id.index()).copied().unwrap_or_default(),
-        });
+    fn type_status(
+        &self,
+        status: &WatchStatus<'_>,
+        synced: bool,
+        current: &Snapshot,
+    ) -> TypeStatus {
+        let rejection = status
+            .nack
+            .filter(|_| status.rejecting)
+            .map(|nack| Rejection {
+                revision: nack.nonce.map_or(0, |nonce| nonce.revision),
+                nonce: nack
+                    .nonce
+                    .map(|nonce| nonce.to_string())
+                    .unwrap_or_default(),
+                message: nack.text.to_string(),
+                resources: nack.resources.iter().map(|name| name.to_string()).collect(),
+                at_us: self
+                    .rejected_us
+                    .lock()
+                    .get(&status.type_id.index())
+                    .copied()
+                    .unwrap_or_default(),
+            });
         TypeStatus {
-            type_url: status.type_id.type_url().into(),
+            type_url: status.type_id.url().into(),
             subscribed: true,
             synced,
-            sent_version: if status.sent.is_some() { hex(current.layers(status.type_id).version()) } else { String::new() },
+            sent_version: if status.sent.is_some() {
+                hex(current.layers(status.type_id).version())
+            } else {
+                String::new()
+            },
             acked_version: status.acked_version.map(hex).unwrap_or_default(),
             acked_revision: status.acked.map_or(0, |nonce| nonce.revision),
             rejection,
@@ -164,7 +193,9 @@ impl Roster {
             rejected_us: Mutex::default(),
             live: AtomicU64::new(0),
         });
-        self.connections.write().insert(connection.id, connection.clone());
+        self.connections
+            .write()
+            .insert(connection.id, connection.clone());
         self.tell();
         connection
     }
@@ -210,7 +241,9 @@ impl Roster {
     pub fn find(&self, name: &str) -> Option<Arc<Connection>> {
         let connections = self.connections.read();
         let named = |c: &&Arc<Connection>| {
-            *c.proxy == *name || *c.node_id == *name || c.proxy.split('.').next().is_some_and(|pod| pod == name)
+            *c.proxy == *name
+                || *c.node_id == *name
+                || c.proxy.split('.').next().is_some_and(|pod| pod == name)
         };
         connections.values().rev().find(named).cloned()
     }
@@ -219,16 +252,29 @@ impl Roster {
     pub fn status(&self) -> PilotStatus {
         let built = self.revision();
         let connections: Vec<_> = self.connections.read().values().cloned().collect();
-        let mut proxies: Vec<_> = connections.iter().map(|c| c.status(&self.pilot, built)).collect();
+        let mut proxies: Vec<_> = connections
+            .iter()
+            .map(|c| c.status(&self.pilot, built))
+            .collect();
         proxies.sort_by(|a, b| (&a.proxy, a.connected_us).cmp(&(&b.proxy, b.connected_us)));
-        PilotStatus { pilot: self.pilot.clone(), revision: built, proxies, at_us: now_us(), ..PilotStatus::default() }
+        PilotStatus {
+            pilot: self.pilot.clone(),
+            revision: built,
+            proxies,
+            at_us: now_us(),
+            ..PilotStatus::default()
+        }
     }
 
     /// How far a revision has come on this Pilot.
     pub fn progress(&self, revision: u64) -> RevisionStatus {
         let built = self.revision();
         let connections: Vec<_> = self.connections.read().values().cloned().collect();
-        let mut status = RevisionStatus { revision, total: connections.len() as u64, ..RevisionStatus::default() };
+        let mut status = RevisionStatus {
+            revision,
+            total: connections.len() as u64,
+            ..RevisionStatus::default()
+        };
         for connection in connections {
             if built >= revision && connection.live_revision(built) >= revision {
                 status.live += 1;
@@ -250,7 +296,11 @@ impl Roster {
             news.borrow_and_update();
             let status = self.progress(revision);
             let settled = status.pending.is_empty() && self.revision() >= revision;
-            if settled || tokio::time::timeout_at(deadline.into(), news.changed()).await.is_err() {
+            if settled
+                || tokio::time::timeout_at(deadline.into(), news.changed())
+                    .await
+                    .is_err()
+            {
                 return status;
             }
         }
@@ -259,7 +309,9 @@ impl Roster {
 
 /// Microseconds since 1970.
 pub fn now_us() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX))
 }
 
 /// Types in the order in which reports list them.

@@ -11,7 +11,7 @@ use mesh_registry::Options;
 use prometheus::Registry;
 use service_kit::{PortsFile, Ready, ServeConfig, Stop, Tasks};
 use tokio::sync::{mpsc, watch};
-use xds_core::session::Setup;
+use xds_core::Setup;
 
 use crate::ads::{Ads, Planned};
 use crate::args::Args;
@@ -74,16 +74,30 @@ pub async fn run(args: Args, bus: Arc<dyn Bus>, stop: Stop) -> Result<(), RunErr
 
     let grpc = service_kit::bind(args.grpc_addr.to_string(), "--grpc-addr").await?;
     let http = service_kit::bind(args.http_addr.to_string(), "--http-addr").await?;
-    let monitoring = service_kit::bind(args.common.monitoring_addr.to_string(), "--monitoring-addr").await?;
+    let monitoring =
+        service_kit::bind(args.common.monitoring_addr.to_string(), "--monitoring-addr").await?;
     let mut ports = PortsFile::new();
-    for (name, listener) in [("grpc", &grpc), ("http", &http), ("monitoring", &monitoring)] {
-        ports.add(name, listener).map_err(|error| RunError::Io { what: name.into(), error })?;
+    for (name, listener) in [
+        ("grpc", &grpc),
+        ("http", &http),
+        ("monitoring", &monitoring),
+    ] {
+        ports.add(name, listener).map_err(|error| RunError::Io {
+            what: name.into(),
+            error,
+        })?;
     }
-    let name = args.name.clone().unwrap_or_else(|| default_name(grpc.local_addr().ok()));
+    let name = args
+        .name
+        .clone()
+        .unwrap_or_else(|| default_name(grpc.local_addr().ok()));
 
     let roster = Arc::new(Roster::new(name.clone()));
-    let planner = Planner::start(roster.clone(), metrics.clone())
-        .map_err(|error| RunError::Io { what: "planner thread".into(), error })?;
+    let planner =
+        Planner::start(roster.clone(), metrics.clone()).map_err(|error| RunError::Io {
+            what: "planner thread".into(),
+            error,
+        })?;
     let (built, is_built) = watch::channel(false);
     {
         let mut news = roster.news();
@@ -99,49 +113,92 @@ pub async fn run(args: Args, bus: Arc<dyn Bus>, stop: Stop) -> Result<(), RunErr
 
     let (arrived, arriving) = mpsc::channel(64);
     tasks.spawn_infallible("debounce", {
-        let settings = Debounce { after: args.debounce_after, max: args.debounce_max };
+        let settings = Debounce {
+            after: args.debounce_after,
+            max: args.debounce_max,
+        };
         debounce(arriving, planner.clone(), settings)
     });
     if args.config_dir.is_empty() {
         let file = match &args.data_dir {
             Some(dir) => {
-                std::fs::create_dir_all(dir)
-                    .map_err(|error| RunError::Io { what: dir.display().to_string(), error })?;
+                std::fs::create_dir_all(dir).map_err(|error| RunError::Io {
+                    what: dir.display().to_string(),
+                    error,
+                })?;
                 Some(dir.join("revision.pb"))
             }
             None => None,
         };
-        let options = GalleyOptions { address: args.galley.clone(), pilot: name, file };
-        tasks.spawn_infallible("galley", galley::follow(options, arrived, metrics.clone(), ready.clone(), stop.clone()));
+        let options = GalleyOptions {
+            address: args.galley.clone(),
+            pilot: name,
+            file,
+        };
+        tasks.spawn_infallible(
+            "galley",
+            galley::follow(
+                options,
+                arrived,
+                metrics.clone(),
+                ready.clone(),
+                stop.clone(),
+            ),
+        );
     } else {
         let folders = FolderOptions {
             mesh_config: args.mesh_config.clone(),
             ..FolderOptions::new(args.config_dir.clone())
         };
-        let options = Options { domain: (*args.domain).into(), ..Options::default() };
-        tasks.spawn_infallible("files", files::follow(folders, options, arrived, stop.clone()));
+        let options = Options {
+            domain: (*args.domain).into(),
+            ..Options::default()
+        };
+        tasks.spawn_infallible(
+            "files",
+            files::follow(folders, options, arrived, stop.clone()),
+        );
     }
 
     let peers = Peers::join(roster.clone(), bus).await?;
     tasks.spawn("peers", peers.clone().run(stop.clone()));
 
     let ads = Ads {
-        snapshots: Arc::new(Planned { planner: planner.clone(), ready: is_built }),
+        snapshots: Arc::new(Planned {
+            planner: planner.clone(),
+            ready: is_built,
+        }),
         roster: roster.clone(),
         setup: Arc::new(Setup::default()),
         missing: Arc::new(pilot_core::generate::missing),
         metrics,
         stop: stop.clone(),
     };
-    tasks.spawn("xds", service_kit::serve(grpc, ads.router(), ServeConfig::streams(), stop.clone()));
-    let api = Api { roster, peers, planner: Some(planner) };
-    tasks.spawn("http", service_kit::serve_http(http, api.router(), stop.clone()));
+    tasks.spawn(
+        "xds",
+        service_kit::serve(grpc, ads.router(), ServeConfig::streams(), stop.clone()),
+    );
+    let api = Api {
+        roster,
+        peers,
+        planner: Some(planner),
+    };
+    tasks.spawn(
+        "http",
+        service_kit::serve_http(http, api.router(), stop.clone()),
+    );
     let endpoints = service_kit::http_router(registry, ready, service_kit::version!());
-    tasks.spawn("monitoring", service_kit::serve_http(monitoring, endpoints, stop.clone()));
+    tasks.spawn(
+        "monitoring",
+        service_kit::serve_http(monitoring, endpoints, stop.clone()),
+    );
 
     ports
         .write(args.common.ports_file.as_deref())
-        .map_err(|error| RunError::Io { what: "--ports-file".into(), error })?;
+        .map_err(|error| RunError::Io {
+            what: "--ports-file".into(),
+            error,
+        })?;
     tracing::info!(ports = ?ports.addrs(), "listening");
     tasks.join(STOP_BOUND).await?;
     Ok(())

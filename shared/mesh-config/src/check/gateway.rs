@@ -27,16 +27,12 @@ pub(super) fn check(r: &mut Report, meta: &Meta, gateway: &Gateway) {
     let mut port_names = BTreeSet::new();
     r.items("servers", &gateway.servers, |r, _, one| {
         server(r, one);
-        if let Some(port) = &one.port {
-            if !port.name.is_empty() && !port_names.insert(&port.name) {
-                r.field("port", |r| {
-                    r.say_at(
-                        "name",
-                        Code::Duplicate,
-                        format!("{} is given twice", port.name),
-                    )
-                });
-            }
+        if let Some(port) = &one.port
+            && !port.name.is_empty()
+            && !port_names.insert(&port.name)
+        {
+            let message = format!("{} is given twice", port.name);
+            r.field("port", |r| r.say_at("name", Code::Duplicate, message));
         }
     });
 }
@@ -82,7 +78,7 @@ fn server(r: &mut Report, server: &Server) {
         Some(tls) => r.field("tls", |r| {
             let redirect_only = !has_certificate(tls)
                 && (tls.https_redirect || tls.mode == ServerTlsMode::Passthrough);
-            if !protocol.is_tls() && !(protocol.is_http() && redirect_only) {
+            if !(protocol.is_tls() || protocol.is_http() && redirect_only) {
                 r.say(
                     Code::Conflict,
                     "goes with protocol HTTPS or TLS; beside HTTP only httpsRedirect may be set",

@@ -325,7 +325,10 @@ fn consistent_hash(r: &mut Report, hash: &ConsistentHashLb) {
 
 /// Whether a number, small enough to be tried out, is a prime.
 fn is_prime(n: u64) -> bool {
-    n >= 2 && (2..).take_while(|d| d * d <= n).all(|d| n % d != 0)
+    n >= 2
+        && (2..)
+            .take_while(|d| d * d <= n)
+            .all(|d| !n.is_multiple_of(d))
 }
 
 /// Most localities that are compared with one another.

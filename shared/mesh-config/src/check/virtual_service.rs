@@ -60,24 +60,19 @@ pub(super) fn check(r: &mut Report, meta: &Meta, vs: &VirtualService) {
 
 fn gateway_names(r: &mut Report, gateways: &[String]) {
     r.items("gateways", gateways, |r, _, gateway| {
-        match gateway.split_once('/') {
+        let valid = match gateway.split_once('/') {
             Some((namespace, name)) => {
-                if !(namespace == "." || names::is_label(namespace)) || !names::is_label(name) {
-                    r.say(
-                        Code::Malformed,
-                        format!("{gateway:?} is no gateway; write NAMESPACE/NAME, NAME or mesh"),
-                    );
-                }
+                (namespace == "." || names::is_label(namespace)) && names::is_label(name)
             }
-            None if !hosts::is_fqdn(gateway) => r.say(
-                Code::Malformed,
-                format!("{gateway:?} is no gateway; write NAMESPACE/NAME, NAME or mesh"),
-            ),
-            None if gateway.contains('.') => r.say(
-                Code::Deprecated,
-                format!("{gateway:?} is the old way to name a gateway; write NAMESPACE/NAME"),
-            ),
-            None => {}
+            None => hosts::is_fqdn(gateway),
+        };
+        if !valid {
+            let message = format!("{gateway:?} is no gateway; write NAMESPACE/NAME, NAME or mesh");
+            r.say(Code::Malformed, message);
+        } else if gateway.contains('.') && !gateway.contains('/') {
+            let message =
+                format!("{gateway:?} is the old way to name a gateway; write NAMESPACE/NAME");
+            r.say(Code::Deprecated, message);
         }
     });
 }

@@ -48,13 +48,11 @@ impl Walk<'_> {
                 // What is reported is replaced, so that the rest can still be read.
                 *value = name.or(names.first()).cloned().into();
             }
-            (Shape::Duration, Value::String(text)) => {
-                if Duration::parse(text).is_none() {
-                    let message =
-                        format!("{text:?} is no duration; write for example 1.5s, 100ms or 1h");
-                    self.report(Code::Malformed, message);
-                    *value = "0s".into();
-                }
+            (Shape::Duration, Value::String(text)) if Duration::parse(text).is_none() => {
+                let message =
+                    format!("{text:?} is no duration; write for example 1.5s, 100ms or 1h");
+                self.report(Code::Malformed, message);
+                *value = "0s".into();
             }
             (Shape::Duration, Value::Number(n)) => {
                 let message = format!("{n} is no duration; write {n}s if seconds are meant");

@@ -67,10 +67,8 @@ impl Watch {
             .map_or(Some(&self.sent), |next| next.before.as_ref());
         let out = &self.out[index];
         nack.nonce = Some(out.nonce);
-        let blamed = after.and_then(|after| {
-            self.named(out, after, &nack.text)
-                .or_else(|| suspects(&out.carried, out.before.as_ref()?, after, self))
-        });
+        let blamed =
+            after.and_then(|after| named(out, after, &nack.text).or_else(|| suspects(out, after)));
         match blamed {
             Some(blamed) => {
                 nack.resources = blamed.iter().map(|e| e.name().clone()).collect();
@@ -110,32 +108,6 @@ impl Watch {
         self.prune(&self.sent.clone());
     }
 
-    /// Resources of the response the text names.
-    fn named(&self, out: &Outstanding, after: &Layers, text: &str) -> Option<Vec<Arc<Encoded>>> {
-        // A word of the text may happen to be the name of a resource the client had all along.
-        let news = |e: &&Arc<Encoded>| {
-            let had = out.before.as_ref().and_then(|b| b.get(e.name()));
-            self.interest.covers(e.name().as_bytes()) && !had.is_some_and(|had| had.same(e))
-        };
-        let mut found: Vec<Arc<Encoded>> = Vec::new();
-        for word in text.split(|c: char| c.is_whitespace() || "'\"`,;()[]{}<>".contains(c)) {
-            // names hold colons and dots, sentences end in them
-            for name in [word, word.trim_end_matches([':', '.'])] {
-                let e = match &out.carried {
-                    Carried::All => after.get(name).filter(news),
-                    Carried::Some(list) => list.iter().find(|e| **e.name() == *name),
-                };
-                if let Some(e) = e
-                    && found.len() < MAX_BLAMED
-                    && !found.iter().any(|f| f.name() == e.name())
-                {
-                    found.push(e.clone());
-                }
-            }
-        }
-        (!found.is_empty()).then_some(found)
-    }
-
     /// Forgets what is held of resources that are no longer what the client should have.
     pub(crate) fn prune(&mut self, layers: &Layers) {
         if let Some(nack) = &mut self.nack {
@@ -146,20 +118,43 @@ impl Watch {
     }
 }
 
+/// Resources of the response the text names.
+fn named(out: &Outstanding, after: &Layers, text: &str) -> Option<Vec<Arc<Encoded>>> {
+    // A word of the text may happen to be the name of a resource the client had all along.
+    let news = |e: &&Arc<Encoded>| {
+        let had = out.before.as_ref().and_then(|b| b.get(e.name()));
+        let rejected = out.before_held.iter().any(|h| h.bad.same(e));
+        out.interest.covers(e.name().as_bytes())
+            && (rejected || !had.is_some_and(|had| had.same(e)))
+    };
+    let mut found: Vec<Arc<Encoded>> = Vec::new();
+    for word in text.split(|c: char| c.is_whitespace() || "'\"`,;()[]{}<>".contains(c)) {
+        // names hold colons and dots, sentences end in them
+        for name in [word, word.trim_end_matches([':', '.'])] {
+            let e = match &out.carried {
+                Carried::All => after.get(name).filter(news),
+                Carried::Some(list) => list.iter().find(|e| **e.name() == *name),
+            };
+            if let Some(e) = e
+                && found.len() < MAX_BLAMED
+                && !found.iter().any(|f| f.name() == e.name())
+            {
+                found.push(e.clone());
+            }
+        }
+    }
+    (!found.is_empty()).then_some(found)
+}
+
 /// Without a name in the text, what the response changed is to blame; nothing if that is too much.
-fn suspects(
-    carried: &Carried,
-    before: &Layers,
-    after: &Layers,
-    watch: &Watch,
-) -> Option<Vec<Arc<Encoded>>> {
-    let mut out = Vec::new();
-    match carried {
-        Carried::Some(list) => out.extend_from_slice(list),
-        Carried::All => before.diff(after, |change| match change {
-            Change::Put(e) if watch.interest.covers(e.name().as_bytes()) => out.push(e),
+fn suspects(out: &Outstanding, after: &Layers) -> Option<Vec<Arc<Encoded>>> {
+    let mut found = Vec::new();
+    match &out.carried {
+        Carried::Some(list) => found.extend_from_slice(list),
+        Carried::All => out.before.as_ref()?.diff(after, |change| match change {
+            Change::Put(e) if out.interest.covers(e.name().as_bytes()) => found.push(e),
             _ => {}
         }),
     }
-    (!out.is_empty() && out.len() <= MAX_BLAMED).then_some(out)
+    (!found.is_empty() && found.len() <= MAX_BLAMED).then_some(found)
 }

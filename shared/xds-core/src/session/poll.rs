@@ -25,6 +25,8 @@ struct Plan {
 struct Before {
     layers: Option<Layers>,
     held: Vec<Held>,
+    /// Nothing, so that the response holds everything.
+    first: bool,
 }
 
 /// What a client has not been answered yet, as found in the new layers.
@@ -100,6 +102,7 @@ impl Session {
         let before = Before {
             layers: (!unsure).then(|| if first { Layers::default() } else { before }),
             held: before_held,
+            first,
         };
         w.answered = w.interest.clone();
         w.opening = false;
@@ -300,6 +303,7 @@ impl Session {
         match content.build(self.setup.limits.response) {
             Ok(response) => {
                 self.counter += 1;
+                let complete = plan.whole || before.first || (!self.delta && t.wildcard());
                 let carried = if plan.whole
                     || plan.puts.len() > super::MAX_BLAMED
                     || (!self.delta && t.wildcard())
@@ -314,6 +318,8 @@ impl Session {
                     before: before.layers,
                     before_held: before.held,
                     carried,
+                    interest: w.interest.clone(),
+                    complete,
                 });
                 Some(response)
             }

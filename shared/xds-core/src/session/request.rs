@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use bytes::{Bytes, BytesMut};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::watch::{Interest, Watch};
 use super::{Answer, InterestChange, Outcome, Session};
 use crate::encoded::parse_hex16;
 use crate::names::as_str;
+use crate::proto::put_field;
 use crate::{ErrorDetail, NameSet, Nonce, Refusal, Request, Span, TypeId, wire};
 
 impl Session {
@@ -31,7 +33,8 @@ impl Session {
         })
     }
 
-    /// State of the world. The rules, in order: an error is recorded; no names of a type without wildcard ends the watch; no nonce, or nothing
+    /// State of the world. The rules, in order: an error is recorded; no names of a type without wildcard ends the watch, whatever the
+    /// nonce (Envoy does not answer what it has no use for any more); no nonce, or nothing
     /// sent yet on this stream, opens it anew; an old nonce is ignored; the rest accepts, and may add or drop names.
     fn on_sotw(
         &self,
@@ -67,15 +70,17 @@ impl Session {
             &request.nonce[..]
         }; // one of an earlier stream
         let answer = watch.answer(nonce, request.error);
-        if !fresh && !current && !(rejected && request.nonce.is_empty()) {
-            return Ok((answer, InterestChange::Same));
-        }
-        if closes {
-            if rejected {
-                return Ok((answer, InterestChange::Same));
-            }
+        if closes && !rejected {
             *slot = None;
             return Ok((answer, InterestChange::Closed));
+        }
+        let counts = fresh || current || (rejected && request.nonce.is_empty());
+        if closes {
+            return Ok((answer, InterestChange::Same));
+        }
+        if !counts {
+            self.forget(type_id, watch, &request.names)?;
+            return Ok((answer, InterestChange::Same));
         }
         let mut change = self.list(type_id, watch, &request.names)?;
         if fresh {
@@ -99,28 +104,11 @@ impl Session {
         watch: &mut Watch,
         names: &Span,
     ) -> Result<InterestChange, Refusal> {
-        let to = if names.is_empty() {
-            // Nothing was ever named: everything. Something was: no longer.
-            Interest {
-                all: type_id.wildcard() && !watch.named,
-                names: None,
-            }
-        } else {
-            if !self.relisted(watch, names) {
-                return Ok(InterestChange::Same);
-            }
-            let set = self.interned(names)?;
-            let interner = &self.setup.names;
-            watch.named = true;
-            Interest {
-                all: set.star(),
-                names: if set.star() {
-                    interner.minus(&Some(set), &None)
-                } else {
-                    Some(set)
-                },
-            }
-        };
+        if !names.is_empty() && !self.relisted(watch, names) {
+            return Ok(InterestChange::Same);
+        }
+        let to = self.listed(type_id, watch, names)?;
+        watch.named |= !names.is_empty();
         watch.span = if names.is_empty() {
             0
         } else {
@@ -139,8 +127,39 @@ impl Session {
         })
     }
 
+    /// A stale request changes nothing that is owed, but what it no longer lists the client no longer has: should a later request list
+    /// that again, it is owed again.
+    fn forget(&self, type_id: TypeId, watch: &mut Watch, names: &Span) -> Result<(), Refusal> {
+        if names.is_empty() || self.relisted(watch, names) {
+            let to = self.listed(type_id, watch, names)?;
+            watch.answered.narrow(&to, &self.setup.names);
+            watch.interest.narrow(&to, &self.setup.names);
+            watch.span = 0;
+        }
+        Ok(())
+    }
+
+    /// What a state-of-the-world request asks for.
+    fn listed(&self, type_id: TypeId, watch: &Watch, names: &Span) -> Result<Interest, Refusal> {
+        if names.is_empty() {
+            // Nothing was ever named: everything. Something was: no longer.
+            return Ok(Interest {
+                all: type_id.wildcard() && !watch.named,
+                names: None,
+            });
+        }
+        let set = self.interned(names)?;
+        let all = set.star();
+        let names = if all {
+            self.setup.names.minus(&Some(set), &None)
+        } else {
+            Some(set)
+        };
+        Ok(Interest { all, names })
+    }
+
     fn interned(&self, names: &Span) -> Result<Arc<NameSet>, Refusal> {
-        self.setup.names.from_span(names.bytes())
+        self.setup.names.span(names.bytes())
     }
 
     /// Delta. Names are added and removed whatever the nonce says: a client sends each of them once.
@@ -227,6 +246,10 @@ impl Session {
                     .map(Arc::from),
             );
         }
+        // What it brought along it may have dropped since.
+        for set in [&add, &drop].into_iter().flatten() {
+            watch.initial = watch.initial.take().map(|initial| without(&initial, set));
+        }
         let closed = to.is_none() && !watch.interest.is_none();
         watch.interest = to;
         Ok((
@@ -254,7 +277,7 @@ impl Session {
         }
         names.sort_unstable();
         names.dedup();
-        Ok(self.setup.names.from_sorted(&names))
+        Ok(self.setup.names.sorted(&names))
     }
 }
 
@@ -284,4 +307,15 @@ impl Watch {
             (None, None) => Answer::Stale,
         }
     }
+}
+
+/// Map entries whose key is not among the names.
+fn without(entries: &[u8], names: &NameSet) -> Bytes {
+    let mut out = BytesMut::new();
+    for entry in wire::entries(entries) {
+        if !wire::map_entry(entry).is_some_and(|(name, _)| names.contains_bytes(name)) {
+            put_field(5, entry, &mut out);
+        }
+    }
+    out.freeze()
 }

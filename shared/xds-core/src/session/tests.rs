@@ -483,6 +483,55 @@ fn sotw_no_eds_names_unsubscribes() {
 }
 
 #[test]
+fn sotw_unsubscribing_counts_with_a_stale_nonce_too() {
+    let mut s = Stream::sotw().has(Eds, "a1");
+    s.watch(Eds, "a");
+    s.sends(expect!["eds 1-1 a1"]);
+    s.change(Eds, "a2");
+    s.sends(expect!["eds 2-2 a2"]);
+    assert_eq!(s.ask(Eds, "", "1-1", "", "").1, InterestChange::Closed);
+    assert!(s.session.status(Eds).is_none());
+}
+
+#[test]
+fn sotw_a_resource_rejected_twice_is_blamed_twice() {
+    let mut s = Stream::sotw().has(Cds, "b9");
+    s.watch(Cds, "");
+    s.sends(expect!["cds 1-1 b9"]);
+    s.change(Cds, "a1 b9");
+    s.sends(expect!["cds 2-2 a1 b9"]);
+    s.ask(Cds, "", "1-1", "", "b");
+    s.ask(Cds, "", "2-2", "", "b");
+    assert_eq!(
+        &*s.session.status(Cds).unwrap().nack.unwrap().resources,
+        &["b".into()]
+    );
+}
+
+#[test]
+fn delta_names_dropped_before_the_first_answer_are_owed_in_spite_of_initial_versions() {
+    let mut s = Stream::delta().has(Rds, "a1 b1");
+    s.say(Rds, "+a +b a=1 b=1", "", "");
+    s.say(Rds, "-b", "", "");
+    s.say(Rds, "+b", "", "");
+    s.sends(expect!["rds 1-1 b1"]);
+}
+
+#[test]
+fn sotw_names_dropped_in_a_stale_request_are_owed_when_they_come_back() {
+    let mut s = Stream::sotw().has(Rds, "a1 b1");
+    s.watch(Rds, "a b");
+    s.sends(expect!["rds 1-1 a1 b1"]);
+    s.change(Rds, "a2 b1");
+    s.sends(expect!["rds 2-2 a2"]);
+    s.ask(Rds, "a", "1-1", "", "");
+    s.ask(Rds, "a b", "1-1", "", "");
+    s.sends(expect![""]);
+    s.ack(Rds, "a b");
+    s.sends(expect!["rds 2-3 b1"]);
+}
+
+#[test]
 fn sotw_named_listeners_are_not_a_wildcard_and_dropping_them_ends_the_watch() {
     let mut s = Stream::sotw().has(Lds, "a1 b1");
     s.watch(Lds, "a");
@@ -1034,7 +1083,7 @@ fn a_session_is_small() {
     use super::watch::{Outstanding, Watch};
     let four_types = size_of::<Session>() + 4 * size_of::<Watch>();
     assert!(four_types < 2048, "{four_types}");
-    expect!["session 136, watch 248, unanswered response 96"].assert_eq(&format!(
+    expect!["session 136, watch 248, unanswered response 120"].assert_eq(&format!(
         "session {}, watch {}, unanswered response {}",
         size_of::<Session>(),
         size_of::<Watch>(),

@@ -53,6 +53,10 @@ pub(crate) struct Outstanding {
     /// Resources of `before` it had rejected.
     pub(crate) before_held: Vec<Held>,
     pub(crate) carried: Carried,
+    /// What the client was interested in.
+    pub(crate) interest: Interest,
+    /// It held everything of that, so accepting it means having it.
+    pub(crate) complete: bool,
 }
 
 /// What was in a response.
@@ -128,9 +132,8 @@ impl Watch {
 
     /// The client refuses something that is still current.
     pub(crate) fn blocked(&self) -> bool {
-        self.nack
-            .as_ref()
-            .is_some_and(|n| n.whole || !n.held.is_empty())
+        let nack = self.nack.as_ref().filter(|_| !self.interest.is_none());
+        nack.is_some_and(|n| n.whole || !n.held.is_empty())
     }
 
     /// What was refused and must not be sent again as it is.
@@ -146,7 +149,7 @@ impl Watch {
             self.acked = Some(last.nonce);
             self.acked_version = Some(last.version);
             if let Some(nack) = &mut self.nack {
-                nack.whole &= !matches!(last.carried, Carried::All);
+                nack.whole &= !last.complete;
                 if !nack.whole && nack.held.is_empty() {
                     self.nack = None;
                 }

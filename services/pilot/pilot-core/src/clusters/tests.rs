@@ -53,7 +53,10 @@ fn check(yaml: &str, name: &str, pointers: &[&str], want: Expect) {
     let (view, key) = World::new(yaml).class(&sidecar("default"));
     let all = clusters::outbound(&view, &key, &memos);
     let text = match all.iter().find(|c| &**c.name() == name) {
-        Some(cluster) => pointers.iter().map(|p| format!("{p} {}\n", field(cluster, p))).collect(),
+        Some(cluster) => pointers
+            .iter()
+            .map(|p| format!("{p} {}\n", field(cluster, p)))
+            .collect(),
         None => "none".to_owned(),
     };
     want.assert_eq(&text);
@@ -68,8 +71,18 @@ fn check_types(yaml: &str, proxy: mesh_model::Proxy, want: Expect) {
         .iter()
         .map(|c| {
             let value = json(c);
-            let get = |p: &str| value.pointer(p).and_then(|v| v.as_str()).unwrap_or("-").to_owned();
-            let kind = if value.get("clusterType").is_some() { get("/clusterType/name") } else { get("/type") };
+            let get = |p: &str| {
+                value
+                    .pointer(p)
+                    .and_then(|v| v.as_str())
+                    .unwrap_or("-")
+                    .to_owned()
+            };
+            let kind = if value.get("clusterType").is_some() {
+                get("/clusterType/name")
+            } else {
+                get("/type")
+            };
             format!("{} {kind} {}\n", c.name(), get("/lbPolicy"))
         })
         .collect();
@@ -79,22 +92,47 @@ fn check_types(yaml: &str, proxy: mesh_model::Proxy, want: Expect) {
 
 #[test]
 fn c001_an_http_cluster_without_rules() {
-    check_all(&service("a", "http", 80), A, expect![[""]]);
+    check_all(
+        &service("a", "http", 80),
+        A,
+        expect![[r#"
+        altStatName: "outbound|80||a.default.svc.cluster.local;"
+        name: "outbound|80||a.default.svc.cluster.local"
+        type: "EDS"
+        edsClusterConfig: {"edsConfig":{"ads":{},"initialFetchTimeout":"0s","resourceApiVersion":"V3"},"serviceName":"outbound|80||a.default.svc.cluster.local"}
+        connectTimeout: "10s"
+        lbPolicy: "LEAST_REQUEST"
+        circuitBreakers: {"thresholds":[{"maxConnections":4294967295,"maxPendingRequests":4294967295,"maxRequests":4294967295,"maxRetries":4294967295}]}
+        metadata: {"filterMetadata":{"istio":{"services":[{"host":"a.default.svc.cluster.local","name":"a","namespace":"default"}]}}}
+        commonLbConfig: {"healthyPanicThreshold":{}}
+    "#]],
+    );
 }
 
 #[test]
 fn istio_proxies_exchange_metadata() {
     let (view, key) = World::new(&service("a", "http", 80)).class(&sidecar("default"));
-    let key = crate::OutboundKey { vanilla: false, ..key };
+    let key = crate::OutboundKey {
+        vanilla: false,
+        ..key
+    };
     let all = clusters::outbound(&view, &key, &Memos::default());
     let cluster = all.iter().find(|c| &**c.name() == A).unwrap();
-    expect![[""]].assert_eq(&field(cluster, "/filters"));
+    expect![[r#"[{"name":"istio.metadata_exchange","typedConfig":{"value":"CkZ0eXBlLmdvb2dsZWFwaXMuY29tL2Vudm95LnRjcC5tZXRhZGF0YWV4Y2hhbmdlLmNvbmZpZy5NZXRhZGF0YUV4Y2hhbmdlEjsKFgoQZW5hYmxlX2Rpc2NvdmVyeRICIAEKIQoIcHJvdG9jb2wSFRoTaXN0aW8tcGVlci1leGNoYW5nZQ=="}}]"#]].assert_eq(&field(cluster, "/filters"));
 }
 
 #[test]
 fn c070_limits_are_open_unless_a_rule_sets_one() {
-    let with = service("a", "http", 80) + &rule("trafficPolicy: {connectionPool: {tcp: {maxConnections: 5}}}");
-    check(&with, A, &["/circuitBreakers"], expect![[""]]);
+    let with = service("a", "http", 80)
+        + &rule("trafficPolicy: {connectionPool: {tcp: {maxConnections: 5}}}");
+    check(
+        &with,
+        A,
+        &["/circuitBreakers"],
+        expect![[r#"
+        /circuitBreakers {"thresholds":[{"maxConnections":5,"maxPendingRequests":4294967295,"maxRequests":4294967295,"maxRetries":4294967295}]}
+    "#]],
+    );
 }
 
 #[test]
@@ -105,7 +143,15 @@ fn c071_http_limits_and_timeouts() {
              http: {http1MaxPendingRequests: 1, http2MaxRequests: 2, maxRequestsPerConnection: 1, maxRetries: 3}}, \
              retryBudget: {percent: 30}}",
         );
-    check(&with, A, &["/circuitBreakers", "/typedExtensionProtocolOptions"], expect![[""]]);
+    check(
+        &with,
+        A,
+        &["/circuitBreakers", "/typedExtensionProtocolOptions"],
+        expect![[r#"
+        /circuitBreakers {"thresholds":[{"maxConnections":4294967295,"maxPendingRequests":1,"maxRequests":2,"maxRetries":3,"retryBudget":{"budgetPercent":{"value":30},"minRetryConcurrency":3}}]}
+        /typedExtensionProtocolOptions {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions":{"explicitHttpConfig":{"httpProtocolOptions":{}},"commonHttpProtocolOptions":{"idleTimeout":"5s","maxConnectionDuration":"3600s","maxRequestsPerConnection":1}}}
+    "#]],
+    );
 }
 
 #[test]
@@ -115,7 +161,15 @@ fn c072_outlier_detection_never_panics() {
             "trafficPolicy: {outlierDetection: {consecutive5xxErrors: 2, consecutiveGatewayErrors: 0, interval: 1s, \
              baseEjectionTime: 30s, splitExternalLocalOriginErrors: true, consecutiveLocalOriginFailures: 4}}",
         );
-    check(&with, A, &["/outlierDetection", "/commonLbConfig"], expect![[""]]);
+    check(
+        &with,
+        A,
+        &["/outlierDetection", "/commonLbConfig"],
+        expect![[r#"
+        /outlierDetection {"consecutive5xx":2,"interval":"1s","baseEjectionTime":"30s","enforcingConsecutive5xx":100,"enforcingSuccessRate":0,"consecutiveGatewayFailure":0,"enforcingConsecutiveGatewayFailure":0,"splitExternalLocalOriginErrors":true,"consecutiveLocalOriginFailure":4,"enforcingConsecutiveLocalOriginFailure":100,"enforcingLocalOriginSuccessRate":0}
+        /commonLbConfig {"healthyPanicThreshold":{}}
+    "#]],
+    );
 }
 
 #[test]
@@ -128,8 +182,16 @@ fn c077_port_settings_replace_all_others() {
     check(
         &with,
         A,
-        &["/lbPolicy", "/circuitBreakers/thresholds/0/maxConnections", "/outlierDetection"],
-        expect![[""]],
+        &[
+            "/lbPolicy",
+            "/circuitBreakers/thresholds/0/maxConnections",
+            "/outlierDetection",
+        ],
+        expect![[r#"
+            /lbPolicy "RANDOM"
+            /circuitBreakers/thresholds/0/maxConnections 4294967295
+            /outlierDetection -
+        "#]],
     );
 }
 
@@ -143,8 +205,18 @@ fn c078_subsets_replace_block_by_block() {
     check(
         &with,
         "outbound|80|v1|a.default.svc.cluster.local",
-        &["/lbPolicy", "/circuitBreakers/thresholds/0/maxConnections", "/metadata", "/altStatName"],
-        expect![[""]],
+        &[
+            "/lbPolicy",
+            "/circuitBreakers/thresholds/0/maxConnections",
+            "/metadata",
+            "/altStatName",
+        ],
+        expect![[r#"
+            /lbPolicy "RANDOM"
+            /circuitBreakers/thresholds/0/maxConnections 5
+            /metadata {"filterMetadata":{"istio":{"config":"/apis/networking.istio.io/v1/namespaces/default/destination-rule/a","services":[{"host":"a.default.svc.cluster.local","name":"a","namespace":"default"}],"subset":"v1"}}}
+            /altStatName "outbound|80|v1|a.default.svc.cluster.local;"
+        "#]],
     );
 }
 
@@ -155,9 +227,23 @@ fn c084_types_and_balancing() {
         let (view, key) = World::new(&(service("a", "http", 80) + lb)).class(&sidecar("default"));
         let all = clusters::outbound(&view, &key, &Memos::default());
         let cluster = json(all.iter().find(|c| &**c.name() == A).unwrap());
-        let text = |name: &str| cluster.get(name).map_or_else(|| "-".into(), |v| v.to_string());
-        let config = ["ringHashLbConfig", "maglevLbConfig", "leastRequestLbConfig", "roundRobinLbConfig"].map(text);
-        let config = config.iter().find(|c| *c != "-").cloned().unwrap_or_default();
+        let text = |name: &str| {
+            cluster
+                .get(name)
+                .map_or_else(|| "-".into(), |v| v.to_string())
+        };
+        let config = [
+            "ringHashLbConfig",
+            "maglevLbConfig",
+            "leastRequestLbConfig",
+            "roundRobinLbConfig",
+        ]
+        .map(text);
+        let config = config
+            .iter()
+            .find(|c| *c != "-")
+            .cloned()
+            .unwrap_or_default();
         format!("{} {} {config}\n", text("type"), text("lbPolicy"))
     };
     let table = [
@@ -175,7 +261,21 @@ fn c084_types_and_balancing() {
         lb("consistentHash: {useSourceIp: true, maglev: {}}"),
         lb("consistentHash: {useSourceIp: true, maglev: {tableSize: 101}}"),
     ];
-    expect![[""]].assert_eq(&table.map(|lb| of(&lb)).concat());
+    expect![[r#"
+        "EDS" "LEAST_REQUEST" 
+        "EDS" "LEAST_REQUEST" 
+        "EDS" "LEAST_REQUEST" 
+        "EDS" "RANDOM" 
+        "EDS" - {"slowStartConfig":{"slowStartWindow":"10s"}}
+        "EDS" "LEAST_REQUEST" {"slowStartConfig":{"slowStartWindow":"10s","aggression":{"defaultValue":1,"runtimeKey":"("},"minWeightPercent":{"value":10}}}
+        "ORIGINAL_DST" "CLUSTER_PROVIDED" 
+        "EDS" "RING_HASH" {"minimumRingSize":"1024"}
+        "EDS" "RING_HASH" {"minimumRingSize":"7"}
+        "EDS" "RING_HASH" 
+        "EDS" "RING_HASH" {"minimumRingSize":"7"}
+        "EDS" "MAGLEV" 
+        "EDS" "MAGLEV" {"tableSize":"101"}
+    "#]].assert_eq(&table.map(|lb| of(&lb)).concat());
 }
 
 #[test]
@@ -191,8 +291,33 @@ fn c019_resolutions_of_a_sidecar_and_of_a_router() {
                     .replace("name: x", &format!("name: {host}"))
             })
             .concat();
-    check_types(&mesh, sidecar("default"), expect![[""]]);
-    check_types(&mesh, router("default"), expect![[""]]);
+    check_types(
+        &mesh,
+        sidecar("default"),
+        expect![[r#"
+        BlackHoleCluster STATIC -
+        PassthroughCluster ORIGINAL_DST CLUSTER_PROVIDED
+        outbound|6379||h.default.svc.cluster.local ORIGINAL_DST CLUSTER_PROVIDED
+        outbound|80||a.default.svc.cluster.local EDS LEAST_REQUEST
+        outbound|80||dns-round-robin.example LOGICAL_DNS LEAST_REQUEST
+        outbound|80||dns.example STRICT_DNS LEAST_REQUEST
+        outbound|80||none.example ORIGINAL_DST CLUSTER_PROVIDED
+        outbound|80||static.example EDS LEAST_REQUEST
+    "#]],
+    );
+    check_types(
+        &mesh,
+        router("default"),
+        expect![[r#"
+        BlackHoleCluster STATIC -
+        outbound|6379||h.default.svc.cluster.local EDS LEAST_REQUEST
+        outbound|80||a.default.svc.cluster.local EDS LEAST_REQUEST
+        outbound|80||dns-round-robin.example LOGICAL_DNS LEAST_REQUEST
+        outbound|80||dns.example STRICT_DNS LEAST_REQUEST
+        outbound|80||none.example EDS LEAST_REQUEST
+        outbound|80||static.example EDS LEAST_REQUEST
+    "#]],
+    );
 }
 
 #[test]
@@ -200,34 +325,79 @@ fn dns_clusters_carry_their_endpoints() {
     let mesh = entry(
         "hosts: [x.example], location: MESH_EXTERNAL, resolution: DNS, ports: [{number: 80, name: http, protocol: HTTP, targetPort: 8080}]",
     );
-    check_all(&mesh, "outbound|80||x.example", expect![[""]]);
+    check_all(
+        &mesh,
+        "outbound|80||x.example",
+        expect![[r#"
+        dnsJitter: "0.100s"
+        name: "outbound|80||x.example"
+        type: "STRICT_DNS"
+        connectTimeout: "10s"
+        lbPolicy: "LEAST_REQUEST"
+        circuitBreakers: {"thresholds":[{"maxConnections":4294967295,"maxPendingRequests":4294967295,"maxRequests":4294967295,"maxRetries":4294967295}]}
+        dnsRefreshRate: "60s"
+        dnsLookupFamily: "V4_ONLY"
+        metadata: {"filterMetadata":{"istio":{"external":true,"services":[{"host":"x.example","name":"x.example","namespace":"default"}]}}}
+        commonLbConfig: {"healthyPanicThreshold":{}}
+        altStatName: "outbound|80||x.example;"
+        loadAssignment: {"clusterName":"outbound|80||x.example","endpoints":[{"locality":{},"lbEndpoints":[{"endpoint":{"address":{"socketAddress":{"address":"x.example","portValue":8080}}},"healthStatus":"HEALTHY","metadata":{"filterMetadata":{"istio":{"workload":";default;;;Kubernetes"}}},"loadBalancingWeight":1}],"loadBalancingWeight":1}]}
+        respectDnsTtl: true
+        typedDnsResolverConfig: {"name":"envoy.network.dns_resolver.cares","typedConfig":{"udpMaxQueries":100}}
+    "#]],
+    );
 }
 
 #[test]
 fn a_passthrough_service_redirects_its_port() {
-    let mesh =
-        entry("hosts: [x.example], resolution: NONE, ports: [{number: 80, name: tcp, protocol: TCP, targetPort: 8080}]");
-    check(&mesh, "outbound|80||x.example", &["/type", "/originalDstLbConfig"], expect![[""]]);
+    let mesh = entry(
+        "hosts: [x.example], resolution: NONE, ports: [{number: 80, name: tcp, protocol: TCP, targetPort: 8080}]",
+    );
+    check(
+        &mesh,
+        "outbound|80||x.example",
+        &["/type", "/originalDstLbConfig"],
+        expect![[r#"
+        /type "ORIGINAL_DST"
+        /originalDstLbConfig {"upstreamPortOverride":8080}
+    "#]],
+    );
 }
 
 #[test]
 fn c093_connect_timeout_and_keepalive() {
     let mesh = mesh_config("tcpKeepalive: {probes: 3, time: 10s}")
         + &service("a", "http", 80)
-        + &rule("trafficPolicy: {connectionPool: {tcp: {connectTimeout: 1s, tcpKeepalive: {time: 20s}}}}");
-    check(&mesh, A, &["/connectTimeout", "/upstreamConnectionOptions"], expect![[""]]);
+        + &rule(
+            "trafficPolicy: {connectionPool: {tcp: {connectTimeout: 1s, tcpKeepalive: {time: 20s}}}}",
+        );
+    check(
+        &mesh,
+        A,
+        &["/connectTimeout", "/upstreamConnectionOptions"],
+        expect![[r#"
+        /connectTimeout "1s"
+        /upstreamConnectionOptions {"tcpKeepalive":{"keepaliveProbes":3,"keepaliveTime":20}}
+    "#]],
+    );
 }
 
 #[test]
 fn c094_http2_by_protocol_and_by_upgrade() {
-    let options = "/typedExtensionProtocolOptions/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+    let options =
+        "/typedExtensionProtocolOptions/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
     let of = |port_name: &str, mesh: &str, policy: &str| {
-        let policy = rule(&format!("trafficPolicy: {{connectionPool: {{http: {{{policy}}}}}}}"));
+        let policy = rule(&format!(
+            "trafficPolicy: {{connectionPool: {{http: {{{policy}}}}}}}"
+        ));
         let world = World::new(&(mesh_config(mesh) + &service("a", port_name, 80) + &policy));
         let (view, key) = world.class(&sidecar("default"));
         let all = clusters::outbound(&view, &key, &Memos::default());
         let cluster = all.iter().find(|c| &**c.name() == A).unwrap();
-        format!("{port_name} {mesh} {policy}: {}\n", field(cluster, options), policy = policy.split("http: ").nth(1).unwrap().trim_end())
+        format!(
+            "{port_name} {mesh} {policy}: {}\n",
+            field(cluster, options),
+            policy = policy.split("http: ").nth(1).unwrap().trim_end()
+        )
     };
     let upgrade = "h2UpgradePolicy: UPGRADE";
     let table = [
@@ -240,28 +410,47 @@ fn c094_http2_by_protocol_and_by_upgrade() {
         of("http", upgrade, "h2UpgradePolicy: DO_NOT_UPGRADE"),
         of("http", upgrade, "useClientProtocol: true"),
         of("auto", "", upgrade),
-        of("grpc", "", "maxConcurrentStreams: 9, http2KeepAlive: {interval: 5s}"),
+        of(
+            "grpc",
+            "",
+            "maxConcurrentStreams: 9, http2KeepAlive: {interval: 5s}",
+        ),
     ];
     expect![[""]].assert_eq(&table.concat());
 }
 
 #[test]
 fn the_mesh_names_statistics() {
-    let mesh = mesh_config("outboundClusterStatName: \"%SERVICE%_%SERVICE_PORT%_%SERVICE_PORT_NAME%_%SUBSET_NAME%\"")
-        + &service("a", "http", 80);
-    check(&mesh, A, &["/altStatName"], expect![[""]]);
+    let mesh = mesh_config(
+        "outboundClusterStatName: \"%SERVICE%_%SERVICE_PORT%_%SERVICE_PORT_NAME%_%SUBSET_NAME%\"",
+    ) + &service("a", "http", 80);
+    check(
+        &mesh,
+        A,
+        &["/altStatName"],
+        expect![[r#"
+        /altStatName "a.default_80_http_;"
+    "#]],
+    );
 }
 
 #[test]
 fn mesh_defaults_fill_blocks_that_no_rule_set() {
-    let mesh = mesh_config("defaultTrafficPolicy: {connectionPool: {tcp: {maxConnections: 7}}, outlierDetection: {interval: 3s}}")
-        + &service("a", "http", 80)
+    let mesh = mesh_config(
+        "defaultTrafficPolicy: {connectionPool: {tcp: {maxConnections: 7}}, outlierDetection: {interval: 3s}}",
+    ) + &service("a", "http", 80)
         + &rule("trafficPolicy: {outlierDetection: {interval: 1s}}");
     check(
         &mesh,
         A,
-        &["/circuitBreakers/thresholds/0/maxConnections", "/outlierDetection/interval"],
-        expect![[""]],
+        &[
+            "/circuitBreakers/thresholds/0/maxConnections",
+            "/outlierDetection/interval",
+        ],
+        expect![[r#"
+            /circuitBreakers/thresholds/0/maxConnections 7
+            /outlierDetection/interval "1s"
+        "#]],
     );
 }
 
@@ -269,9 +458,39 @@ fn mesh_defaults_fill_blocks_that_no_rule_set() {
 fn special_clusters() {
     let mesh = mesh_config("outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}");
     for (name, want) in [
-        ("BlackHoleCluster", expect![[""]]),
-        ("PassthroughCluster", expect![[""]]),
-        ("AllowAnyDynamicDNSCluster", expect![[""]]),
+        (
+            "BlackHoleCluster",
+            expect![[r#"
+            altStatName: "BlackHoleCluster;"
+            name: "BlackHoleCluster"
+            type: "STATIC"
+            connectTimeout: "10s"
+        "#]],
+        ),
+        (
+            "PassthroughCluster",
+            expect![[r#"
+            typedExtensionProtocolOptions: {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions":{"useDownstreamProtocolConfig":{"httpProtocolOptions":{},"http2ProtocolOptions":{}},"commonHttpProtocolOptions":{"idleTimeout":"300s"}}}
+            name: "PassthroughCluster"
+            type: "ORIGINAL_DST"
+            connectTimeout: "10s"
+            lbPolicy: "CLUSTER_PROVIDED"
+            circuitBreakers: {"thresholds":[{"maxConnections":4294967295,"maxPendingRequests":4294967295,"maxRequests":4294967295,"maxRetries":4294967295}]}
+            altStatName: "PassthroughCluster;"
+        "#]],
+        ),
+        (
+            "AllowAnyDynamicDNSCluster",
+            expect![[r#"
+            clusterType: {"name":"envoy.clusters.dynamic_forward_proxy","typedConfig":{"allowInsecureClusterOptions":true,"dnsCacheConfig":{"name":"allow_any_dfp_dns_cache","dnsLookupFamily":"V4_ONLY","maxHosts":1024,"typedDnsResolverConfig":{"name":"envoy.network.dns_resolver.cares","typedConfig":{"udpMaxQueries":100}}}}}
+            name: "AllowAnyDynamicDNSCluster"
+            connectTimeout: "10s"
+            lbPolicy: "CLUSTER_PROVIDED"
+            circuitBreakers: {"thresholds":[{"maxConnections":4294967295,"maxPendingRequests":4294967295,"maxRequests":4294967295,"maxRetries":4294967295}]}
+            altStatName: "AllowAnyDynamicDNSCluster;"
+            typedExtensionProtocolOptions: {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions":{"useDownstreamProtocolConfig":{"httpProtocolOptions":{},"http2ProtocolOptions":{}}}}
+        "#]],
+        ),
     ] {
         check_all(&mesh, name, want);
     }
@@ -279,8 +498,18 @@ fn special_clusters() {
 
 #[test]
 fn wildcard_dynamic_dns() {
-    let mesh = entry("hosts: ['*.x.example'], resolution: DYNAMIC_DNS, ports: [{number: 80, name: http, protocol: HTTP}]");
-    check(&mesh, "outbound|80||*.x.example", &["/clusterType", "/lbPolicy"], expect![[""]]);
+    let mesh = entry(
+        "hosts: ['*.x.example'], resolution: DYNAMIC_DNS, ports: [{number: 80, name: http, protocol: HTTP}]",
+    );
+    check(
+        &mesh,
+        "outbound|80||*.x.example",
+        &["/clusterType", "/lbPolicy"],
+        expect![[r#"
+        /clusterType {"name":"envoy.clusters.dynamic_forward_proxy","typedConfig":{"allowInsecureClusterOptions":true,"dnsCacheConfig":{"name":"*.x.example_dfp_dns_cache","dnsLookupFamily":"V4_ONLY","dnsRefreshRate":"60s","typedDnsResolverConfig":{"name":"envoy.network.dns_resolver.cares","typedConfig":{"udpMaxQueries":100}}}}}
+        /lbPolicy "CLUSTER_PROVIDED"
+    "#]],
+    );
 }
 
 mod inbound {
@@ -300,7 +529,31 @@ mod inbound {
 
     #[test]
     fn clusters_lead_where_the_client_dialled() {
-        check(&(service("p", "http", 80) + &service("q", "grpc", 81).replace("{app: q}", "{app: p}") + POD), expect![[""]]);
+        check(
+            &(service("p", "http", 80)
+                + &service("q", "grpc", 81).replace("{app: q}", "{app: p}")
+                + POD),
+            expect![[r#"
+            typedExtensionProtocolOptions: {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions":{"useDownstreamProtocolConfig":{"httpProtocolOptions":{},"http2ProtocolOptions":{}},"commonHttpProtocolOptions":{"idleTimeout":"300s"}}}
+            name: "InboundPassthroughCluster"
+            type: "ORIGINAL_DST"
+            connectTimeout: "10s"
+            lbPolicy: "CLUSTER_PROVIDED"
+            circuitBreakers: {"thresholds":[{"maxConnections":4294967295,"maxPendingRequests":4294967295,"maxRequests":4294967295,"maxRetries":4294967295}]}
+            upstreamBindConfig: {"sourceAddress":{"address":"127.0.0.6","portValue":0}}
+            altStatName: "PassthroughCluster;"
+
+            altStatName: "inbound|8080||;"
+            name: "inbound|8080||"
+            type: "ORIGINAL_DST"
+            connectTimeout: "10s"
+            lbPolicy: "CLUSTER_PROVIDED"
+            circuitBreakers: {"thresholds":[{"maxConnections":4294967295,"maxPendingRequests":4294967295,"maxRequests":4294967295,"maxRetries":4294967295}]}
+            cleanupInterval: "9223372035s"
+            upstreamBindConfig: {"sourceAddress":{"address":"127.0.0.6","portValue":0}}
+            metadata: {"filterMetadata":{"istio":{"services":[{"host":"p.default.svc.cluster.local","name":"p","namespace":"default"}]}}}
+        "#]],
+        );
     }
 
     #[test]
@@ -310,6 +563,41 @@ mod inbound {
             {port: {number: 9080, protocol: HTTP, name: http}, defaultEndpoint: '127.0.0.1:8080', connectionPool: {tcp: {maxConnections: 4}}}, \
             {port: {number: 9081, protocol: TCP, name: tcp}, defaultEndpoint: 'unix:///tmp/app.sock'}, \
             {port: {number: 9082, protocol: TCP, name: tcp2}, defaultEndpoint: '0.0.0.0:8082'}]}}\n";
-        check(&(service("p", "http", 80) + POD + sidecar), expect![[""]]);
+        check(
+            &(service("p", "http", 80) + POD + sidecar),
+            expect![[r#"
+            typedExtensionProtocolOptions: {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions":{"useDownstreamProtocolConfig":{"httpProtocolOptions":{},"http2ProtocolOptions":{}},"commonHttpProtocolOptions":{"idleTimeout":"300s"}}}
+            name: "InboundPassthroughCluster"
+            type: "ORIGINAL_DST"
+            connectTimeout: "10s"
+            lbPolicy: "CLUSTER_PROVIDED"
+            circuitBreakers: {"thresholds":[{"maxConnections":4294967295,"maxPendingRequests":4294967295,"maxRequests":4294967295,"maxRetries":4294967295}]}
+            upstreamBindConfig: {"sourceAddress":{"address":"127.0.0.6","portValue":0}}
+            altStatName: "PassthroughCluster;"
+
+            loadAssignment: {"clusterName":"inbound|9080||","endpoints":[{"lbEndpoints":[{"endpoint":{"address":{"socketAddress":{"address":"127.0.0.1","portValue":8080}}}}]}]}
+            name: "inbound|9080||"
+            type: "STATIC"
+            connectTimeout: "10s"
+            circuitBreakers: {"thresholds":[{"maxConnections":4,"maxPendingRequests":4294967295,"maxRequests":4294967295,"maxRetries":4294967295}]}
+            altStatName: "inbound|9080||;"
+
+            loadAssignment: {"clusterName":"inbound|9081||","endpoints":[{"lbEndpoints":[{"endpoint":{"address":{"pipe":{"path":"/tmp/app.sock"}}}}]}]}
+            name: "inbound|9081||"
+            type: "STATIC"
+            connectTimeout: "10s"
+            circuitBreakers: {"thresholds":[{"maxConnections":3,"maxPendingRequests":4294967295,"maxRequests":4294967295,"maxRetries":4294967295}]}
+            upstreamBindConfig: {"sourceAddress":{"address":"127.0.0.6","portValue":0}}
+            altStatName: "inbound|9081||;"
+
+            loadAssignment: {"clusterName":"inbound|9082||","endpoints":[{"lbEndpoints":[{"endpoint":{"address":{"socketAddress":{"address":"10.0.0.1","portValue":8082}}}}]}]}
+            name: "inbound|9082||"
+            type: "STATIC"
+            connectTimeout: "10s"
+            circuitBreakers: {"thresholds":[{"maxConnections":3,"maxPendingRequests":4294967295,"maxRequests":4294967295,"maxRetries":4294967295}]}
+            upstreamBindConfig: {"sourceAddress":{"address":"127.0.0.6","portValue":0}}
+            altStatName: "inbound|9082||;"
+        "#]],
+        );
     }
 }

@@ -268,7 +268,10 @@ fn formatters(format: &str) -> Vec<TypedExtensionConfig> {
         ));
     }
     if format.contains("CEL(") {
-        out.push(any::extension("envoy.formatter.cel", &cel::v3::Cel::default()));
+        out.push(any::extension(
+            "envoy.formatter.cel",
+            &cel::v3::Cel::default(),
+        ));
     }
     out
 }

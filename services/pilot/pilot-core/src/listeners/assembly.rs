@@ -2,9 +2,15 @@
 
 use envoy_api::any;
 use envoy_api::envoy::config::core::v3::{Metadata, TrafficDirection};
-use envoy_api::envoy::config::listener::v3::listener::{ConnectionBalanceConfig, connection_balance_config};
-use envoy_api::envoy::config::listener::v3::{Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter};
-use envoy_api::envoy::extensions::filters::listener::{http_inspector, proxy_protocol, tls_inspector};
+use envoy_api::envoy::config::listener::v3::listener::{
+    ConnectionBalanceConfig, connection_balance_config,
+};
+use envoy_api::envoy::config::listener::v3::{
+    Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter,
+};
+use envoy_api::envoy::extensions::filters::listener::{
+    http_inspector, proxy_protocol, tls_inspector,
+};
 use mesh_types::Key;
 
 use super::convert::{ZERO, address, cidr, listener_name};
@@ -23,7 +29,12 @@ const HANDSHAKE: i64 = 15;
 pub fn listener(facts: &Facts, plan: &ListenerPlan) -> Listener {
     let name = listener_name(&plan.bind, plan.port);
     let sidecar = plan.side != Side::Gateway;
-    let written = plan.chains.iter().map(|chain| (chain.matching.is_all(), self::chain(facts, plan, &name, chain)));
+    let written = plan.chains.iter().map(|chain| {
+        (
+            chain.matching.is_all(),
+            self::chain(facts, plan, &name, chain),
+        )
+    });
     let (all, mut chains): (Vec<_>, Vec<_>) = written.partition(|(all, _)| *all);
     let mut default = all.into_iter().next().map(|(_, chain)| chain);
     let mut filter_chains: Vec<FilterChain> = chains.drain(..).map(|(_, chain)| chain).collect();
@@ -34,11 +45,17 @@ pub fn listener(facts: &Facts, plan: &ListenerPlan) -> Listener {
     }
 
     let sniffs_http = plan.chains.iter().any(|chain| chain.matching.plain_http);
-    let sniffs_tls = plan.chains.iter().any(|chain| !chain.matching.sni.is_empty());
+    let sniffs_tls = plan
+        .chains
+        .iter()
+        .any(|chain| !chain.matching.sni.is_empty());
     let mut listener_filters = Vec::new();
     if plan.side == Side::Gateway && facts.proxy_protocol {
         let config = proxy_protocol::v3::ProxyProtocol::default();
-        listener_filters.push(any::listener_filter("envoy.filters.listener.proxy_protocol", &config));
+        listener_filters.push(any::listener_filter(
+            "envoy.filters.listener.proxy_protocol",
+            &config,
+        ));
     }
     if sniffs_tls {
         listener_filters.push(tls_inspector());
@@ -90,7 +107,10 @@ pub fn tls_inspector() -> ListenerFilter {
 
 /// Looks at the first bytes for HTTP.
 pub fn http_inspector() -> ListenerFilter {
-    any::listener_filter("envoy.filters.listener.http_inspector", &http_inspector::v3::HttpInspector {})
+    any::listener_filter(
+        "envoy.filters.listener.http_inspector",
+        &http_inspector::v3::HttpInspector {},
+    )
 }
 
 fn chain(facts: &Facts, plan: &ListenerPlan, name: &str, chain: &ChainPlan) -> FilterChain {
@@ -125,8 +145,16 @@ fn match_of(facts: &Facts, matching: &Match) -> FilterChainMatch {
     FilterChainMatch {
         prefix_ranges: matching.cidrs.iter().filter_map(|net| cidr(net)).collect(),
         server_names: matching.sni.iter().map(ToString::to_string).collect(),
-        transport_protocol: if matching.plain_http { "raw_buffer".into() } else { String::new() },
-        application_protocols: if matching.plain_http { plain_http(facts.http10) } else { Vec::new() },
+        transport_protocol: if matching.plain_http {
+            "raw_buffer".into()
+        } else {
+            String::new()
+        },
+        application_protocols: if matching.plain_http {
+            plain_http(facts.http10)
+        } else {
+            Vec::new()
+        },
         ..Default::default()
     }
 }
@@ -134,7 +162,10 @@ fn match_of(facts: &Facts, matching: &Match) -> FilterChainMatch {
 /// What the HTTP inspector calls plaintext HTTP.
 pub fn plain_http(http10: bool) -> Vec<String> {
     let old = http10.then_some("http/1.0");
-    old.into_iter().chain(["http/1.1", "h2c"]).map(str::to_owned).collect()
+    old.into_iter()
+        .chain(["http/1.1", "h2c"])
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Where operators find the object that a chain comes from.
@@ -144,7 +175,11 @@ fn config_metadata(source: &Key) -> Metadata {
         source.namespace, source.name
     );
     Metadata {
-        filter_metadata: [("istio".to_owned(), proto::object([("config", proto::text(path))]))].into(),
+        filter_metadata: [(
+            "istio".to_owned(),
+            proto::object([("config", proto::text(path))]),
+        )]
+        .into(),
         ..Default::default()
     }
 }
@@ -161,5 +196,9 @@ fn passthrough(facts: &Facts) -> FilterChain {
 
 /// Filters of traffic for unknown destinations (XDS-TRAFFIC 3.7).
 pub fn fallback(facts: &Facts) -> Vec<Filter> {
-    tcp::filters(facts, Side::Outbound, &TcpPlan::to(facts.fallback.clone(), facts.idle_timeout))
+    tcp::filters(
+        facts,
+        Side::Outbound,
+        &TcpPlan::to(facts.fallback.clone(), facts.idle_timeout),
+    )
 }

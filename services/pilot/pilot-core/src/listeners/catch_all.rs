@@ -24,7 +24,11 @@ pub fn virtual_outbound(facts: &Facts, port: u16, transparent: bool) -> Listener
             destination_port: Some(port.into()),
             ..Default::default()
         }),
-        filters: tcp::filters(facts, Side::Outbound, &TcpPlan::to(naming::BLACK_HOLE, None)),
+        filters: tcp::filters(
+            facts,
+            Side::Outbound,
+            &TcpPlan::to(naming::BLACK_HOLE, None),
+        ),
         ..Default::default()
     };
     let rest = FilterChain {

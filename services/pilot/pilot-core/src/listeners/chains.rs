@@ -44,9 +44,19 @@ impl<'a> ByHost<'a> {
         }
         let mut found: Vec<usize> = match host.is_wildcard() {
             false => self.exact.get(host).cloned().unwrap_or_default(),
-            true => self.exact.iter().filter(|(h, _)| h.matches(host)).flat_map(|(_, at)| at.clone()).collect(),
+            true => self
+                .exact
+                .iter()
+                .filter(|(h, _)| h.matches(host))
+                .flat_map(|(_, at)| at.clone())
+                .collect(),
         };
-        found.extend(self.wild.iter().filter(|(h, _)| h.matches(host)).map(|(_, at)| *at));
+        found.extend(
+            self.wild
+                .iter()
+                .filter(|(h, _)| h.matches(host))
+                .map(|(_, at)| *at),
+        );
         found.sort_unstable();
         found.dedup();
         found.into_iter().map(|at| self.all[at]).collect()
@@ -112,7 +122,11 @@ impl<'a> Target<'a> {
                         whole = true;
                         break;
                     }
-                    subnets.extend(m.destination_subnets.iter().map(|net| Arc::from(net.as_str())));
+                    subnets.extend(
+                        m.destination_subnets
+                            .iter()
+                            .map(|net| Arc::from(net.as_str())),
+                    );
                 }
                 if whole {
                     out.push(self.from_vs(vs, own.clone(), &block.route));
@@ -143,13 +157,20 @@ impl<'a> Target<'a> {
                         namespace: &m.source_namespace,
                         port: m.port,
                     };
-                    if !self.holds(&conditions) || !seen.insert((&m.sni_hosts, &m.destination_subnets)) {
+                    if !self.holds(&conditions)
+                        || !seen.insert((&m.sni_hosts, &m.destination_subnets))
+                    {
                         continue;
                     }
                     let sni = m.sni_hosts.iter().map(|host| Arc::from(host.as_str()));
                     let matching = match m.destination_subnets.is_empty() || self.port == 0 {
                         true => Match::of(sni, self.cidrs.iter().cloned()),
-                        false => Match::of(sni, m.destination_subnets.iter().map(|net| Arc::from(net.as_str()))),
+                        false => Match::of(
+                            sni,
+                            m.destination_subnets
+                                .iter()
+                                .map(|net| Arc::from(net.as_str())),
+                        ),
                     };
                     out.push(self.from_vs(vs, matching, &block.route));
                 }
@@ -170,7 +191,13 @@ impl<'a> Target<'a> {
             return Vec::new();
         }
         let mut names = vec![self.service.hostname.to_arc()];
-        for alias in self.view.aliases.get(&self.service.hostname).into_iter().flatten() {
+        for alias in self
+            .view
+            .aliases
+            .get(&self.service.hostname)
+            .into_iter()
+            .flatten()
+        {
             names.push(alias.to_arc());
             names.extend(short_names(alias.as_str(), &self.key.dns_domain));
         }
@@ -184,7 +211,9 @@ impl<'a> Target<'a> {
         };
         let to = Destination {
             host: self.service.hostname.to_string(),
-            port: Some(mesh_config::resource::virtual_service::PortSelector { number: port.into() }),
+            port: Some(mesh_config::resource::virtual_service::PortSelector {
+                number: port.into(),
+            }),
             ..Default::default()
         };
         ChainPlan {
@@ -194,10 +223,22 @@ impl<'a> Target<'a> {
         }
     }
 
-    fn from_vs(&self, vs: &VirtualService, matching: Match, routes: &[RouteDestination]) -> ChainPlan {
+    fn from_vs(
+        &self,
+        vs: &VirtualService,
+        matching: Match,
+        routes: &[RouteDestination],
+    ) -> ChainPlan {
         ChainPlan {
             matching,
-            stack: Stack::Tcp(forward(self.view, self.key, vs, routes, self.port, self.protocol)),
+            stack: Stack::Tcp(forward(
+                self.view,
+                self.key,
+                vs,
+                routes,
+                self.port,
+                self.protocol,
+            )),
             source: Some(vs.key.clone()),
         }
     }
@@ -211,7 +252,9 @@ impl<'a> Target<'a> {
 }
 
 fn has_labels(labels: &Labels, wanted: &BTreeMap<String, String>) -> bool {
-    wanted.iter().all(|(name, value)| labels.get(name) == Some(value))
+    wanted
+        .iter()
+        .all(|(name, value)| labels.get(name) == Some(value))
 }
 
 /// Where the connections of a rule go.
@@ -240,26 +283,49 @@ pub fn forward(
         stat_prefix: format!("{}.{}", vs.key.name, vs.key.namespace),
         destinations: weighted
             .into_iter()
-            .map(|route| (cluster(view, &destination(route), port).to_string(), route.weight.unsigned_abs()))
+            .map(|route| {
+                (
+                    cluster(view, &destination(route), port).to_string(),
+                    route.weight.unsigned_abs(),
+                )
+            })
             .collect(),
         ..single(view, key, &whole, port, protocol)
     }
 }
 
 /// Everything to one destination, with the connection settings of its DestinationRule.
-fn single(view: &View, key: &OutboundKey, to: &Destination, port: u16, protocol: Protocol) -> TcpPlan {
+fn single(
+    view: &View,
+    key: &OutboundKey,
+    to: &Destination,
+    port: u16,
+    protocol: Protocol,
+) -> TcpPlan {
     let target = cluster(view, to, port);
     let name = target.to_string();
     let service = view.services.get(target.host.as_str());
-    let rule = service.and_then(|s| view.destination_rules.get(&s.hostname)).map(|rule| &rule.spec);
+    let rule = service
+        .and_then(|s| view.destination_rules.get(&s.hostname))
+        .map(|rule| &rule.spec);
     let policy = rule.and_then(|rule| rule.traffic_policy.as_ref());
     let subset = rule
-        .and_then(|rule| rule.subsets.iter().find(|s| !to.subset.is_empty() && s.name == to.subset))
+        .and_then(|rule| {
+            rule.subsets
+                .iter()
+                .find(|s| !to.subset.is_empty() && s.name == to.subset)
+        })
         .and_then(|s| s.traffic_policy.as_ref());
-    let tcp = policy.and_then(|p| p.connection_pool.as_ref()).and_then(|pool| pool.tcp.as_ref());
-    let balancer = subset.and_then(|p| p.load_balancer.as_ref()).or(policy.and_then(|p| p.load_balancer.as_ref()));
+    let tcp = policy
+        .and_then(|p| p.connection_pool.as_ref())
+        .and_then(|pool| pool.tcp.as_ref());
+    let balancer = subset
+        .and_then(|p| p.load_balancer.as_ref())
+        .or(policy.and_then(|p| p.load_balancer.as_ref()));
     let hash = balancer.and_then(|lb| lb.consistent_hash.as_ref());
-    let tunnel = subset.and_then(|p| p.tunnel.as_ref()).or(policy.and_then(|p| p.tunnel.as_ref()));
+    let tunnel = subset
+        .and_then(|p| p.tunnel.as_ref())
+        .or(policy.and_then(|p| p.tunnel.as_ref()));
     TcpPlan {
         stat_prefix: match service.filter(|_| !view.mesh.outbound_cluster_stat_name.is_empty()) {
             None => name.clone(),
@@ -320,10 +386,16 @@ fn short_names(host: &str, dns_domain: &str) -> Vec<Arc<str>> {
         return Vec::new();
     };
     let (own, suffix) = dns_domain.split_at(at);
-    let Some((name, namespace)) = host.strip_suffix(suffix).and_then(|rest| rest.split_once('.')) else {
+    let Some((name, namespace)) = host
+        .strip_suffix(suffix)
+        .and_then(|rest| rest.split_once('.'))
+    else {
         return Vec::new();
     };
-    let mut out = vec![format!("{name}.{namespace}"), format!("{name}.{namespace}.svc")];
+    let mut out = vec![
+        format!("{name}.{namespace}"),
+        format!("{name}.{namespace}.svc"),
+    ];
     if namespace == own {
         out.insert(0, name.to_owned());
     }

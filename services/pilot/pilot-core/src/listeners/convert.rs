@@ -7,7 +7,10 @@ use envoy_api::envoy::config::core::v3 as core;
 use crate::proto;
 
 /// No time, said explicitly: it differs from unset.
-pub const ZERO: prost_types::Duration = prost_types::Duration { seconds: 0, nanos: 0 };
+pub const ZERO: prost_types::Duration = prost_types::Duration {
+    seconds: 0,
+    nanos: 0,
+};
 
 /// An address and port, or the pipe that a `unix://` text names.
 pub fn address(bind: &str, port: u16) -> core::Address {

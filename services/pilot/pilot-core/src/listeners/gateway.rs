@@ -9,10 +9,10 @@ use mesh_config::resource::gateway::ServerTlsMode;
 use mesh_model::{GatewayServer, MergedServer, View, VirtualService};
 use mesh_types::{Hostname, Protocol};
 
+use super::chains;
 use super::facts::Facts;
 use super::hcm::Side;
 use super::plan::{ChainPlan, ListenerPlan, Match, Stack};
-use super::chains;
 use crate::OutboundKey;
 
 /// The listeners of a class of routers, by bind and port.
@@ -42,7 +42,9 @@ pub fn plan(view: &View, key: &OutboundKey, facts: &Facts) -> Vec<ListenerPlan> 
             }
         }
     }
-    out.into_values().filter(|listener| !listener.chains.is_empty()).collect()
+    out.into_values()
+        .filter(|listener| !listener.chains.is_empty())
+        .collect()
 }
 
 fn chains_of(view: &View, key: &OutboundKey, merged: &MergedServer) -> Vec<ChainPlan> {
@@ -62,7 +64,9 @@ fn chains_of(view: &View, key: &OutboundKey, merged: &MergedServer) -> Vec<Chain
     for server in &merged.servers {
         match server.spec.tls.as_ref().map(|tls| tls.mode) {
             None => out.extend(tcp(view, key, server)),
-            Some(ServerTlsMode::Passthrough) => out.extend(passthrough(view, key, server, &mut names)),
+            Some(ServerTlsMode::Passthrough) => {
+                out.extend(passthrough(view, key, server, &mut names))
+            }
             Some(
                 ServerTlsMode::Simple
                 | ServerTlsMode::Mutual
@@ -83,12 +87,33 @@ fn written_port(server: &GatewayServer) -> u32 {
 /// Plaintext TCP: the first VirtualService with a rule for it takes the port.
 fn tcp(view: &View, key: &OutboundKey, server: &GatewayServer) -> Option<ChainPlan> {
     let port = written_port(server);
-    server.virtual_services.iter().filter(|vs| serves(server, vs)).find_map(|vs| {
-        let block = vs.spec.tcp.iter().filter(|block| !block.route.is_empty()).find(|block| {
-            block.matches.is_empty() || block.matches.iter().any(|m| holds(server, port, &m.gateways, m.port))
-        })?;
-        Some(chain(view, key, vs, Match::default(), &block.route, port, Protocol::Tcp))
-    })
+    server
+        .virtual_services
+        .iter()
+        .filter(|vs| serves(server, vs))
+        .find_map(|vs| {
+            let block = vs
+                .spec
+                .tcp
+                .iter()
+                .filter(|block| !block.route.is_empty())
+                .find(|block| {
+                    block.matches.is_empty()
+                        || block
+                            .matches
+                            .iter()
+                            .any(|m| holds(server, port, &m.gateways, m.port))
+                })?;
+            Some(chain(
+                view,
+                key,
+                vs,
+                Match::default(),
+                &block.route,
+                port,
+                Protocol::Tcp,
+            ))
+        })
 }
 
 /// TLS passed through: a chain per match, by server name; the first to claim a name has it.
@@ -100,15 +125,32 @@ fn passthrough(
 ) -> Vec<ChainPlan> {
     let port = written_port(server);
     let mut out = Vec::new();
-    for vs in server.virtual_services.iter().filter(|vs| serves(server, vs)) {
+    for vs in server
+        .virtual_services
+        .iter()
+        .filter(|vs| serves(server, vs))
+    {
         for block in vs.spec.tls.iter().filter(|block| !block.route.is_empty()) {
-            for m in block.matches.iter().filter(|m| holds(server, port, &m.gateways, m.port)) {
+            for m in block
+                .matches
+                .iter()
+                .filter(|m| holds(server, port, &m.gateways, m.port))
+            {
                 if m.sni_hosts.iter().any(|host| names.contains(host)) {
                     continue;
                 }
                 names.extend(m.sni_hosts.iter().cloned());
-                let matching = Match::of(m.sni_hosts.iter().map(|host| Arc::from(host.as_str())), []);
-                out.push(chain(view, key, vs, matching, &block.route, port, Protocol::Tls));
+                let matching =
+                    Match::of(m.sni_hosts.iter().map(|host| Arc::from(host.as_str())), []);
+                out.push(chain(
+                    view,
+                    key,
+                    vs,
+                    matching,
+                    &block.route,
+                    port,
+                    Protocol::Tls,
+                ));
             }
         }
     }
@@ -133,15 +175,21 @@ fn chain(
 }
 
 fn holds(server: &GatewayServer, port: u32, gateways: &[String], match_port: u32) -> bool {
-    (match_port == 0 || match_port == port) && (gateways.is_empty() || gateways.iter().any(|g| **g == *server.gateway))
+    (match_port == 0 || match_port == port)
+        && (gateways.is_empty() || gateways.iter().any(|g| **g == *server.gateway))
 }
 
 /// Whether a server accepts some host of a VirtualService: its hosts without namespace, and those of the VirtualService's namespace.
 fn serves(server: &GatewayServer, vs: &VirtualService) -> bool {
-    let hosts = server.hosts.iter().filter_map(|host| match host.split_once('/') {
-        Some((namespace, name)) => (namespace == &*vs.key.namespace || namespace == "*").then_some(name),
-        None => Some(host),
-    });
+    let hosts = server
+        .hosts
+        .iter()
+        .filter_map(|host| match host.split_once('/') {
+            Some((namespace, name)) => {
+                (namespace == &*vs.key.namespace || namespace == "*").then_some(name)
+            }
+            None => Some(host),
+        });
     let mut hosts = hosts.filter_map(|name| Hostname::new(name).ok());
     hosts.any(|host| vs.hosts.iter().any(|own| own.matches(&host)))
 }

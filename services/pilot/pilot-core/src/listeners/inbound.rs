@@ -7,9 +7,12 @@ use std::net::IpAddr;
 
 use envoy_api::any;
 use envoy_api::envoy::config::core::v3::TrafficDirection;
-use envoy_api::envoy::config::listener::v3::listener_filter_chain_match_predicate::{MatchSet, Rule};
+use envoy_api::envoy::config::listener::v3::listener_filter_chain_match_predicate::{
+    MatchSet, Rule,
+};
 use envoy_api::envoy::config::listener::v3::{
-    FilterChain, FilterChainMatch, Listener, ListenerFilter, ListenerFilterChainMatchPredicate as Predicate,
+    FilterChain, FilterChainMatch, Listener, ListenerFilter,
+    ListenerFilterChainMatchPredicate as Predicate,
 };
 use envoy_api::envoy::extensions::filters::listener::{original_dst, original_src};
 use envoy_api::envoy::r#type::v3::Int32Range;
@@ -77,7 +80,14 @@ fn of_services(view: &View, key: &InboundKey, facts: &Facts) -> Vec<InboundPort>
     let mut out = BTreeMap::new();
     for target in &key.targets {
         let port = target.target_port;
-        let free = ports::allowed(facts.wildcard(), port, false, key.unprivileged, &key.reserved_ports, &view.mesh);
+        let free = ports::allowed(
+            facts.wildcard(),
+            port,
+            false,
+            key.unprivileged,
+            &key.reserved_ports,
+            &view.mesh,
+        );
         if !free || port == 0 || target.port.protocol == Protocol::Udp {
             continue;
         }
@@ -105,7 +115,9 @@ fn of_services(view: &View, key: &InboundKey, facts: &Facts) -> Vec<InboundPort>
 
 /// The ports that a Sidecar lists.
 fn of_sidecar(view: &View, key: &InboundKey, facts: &Facts) -> Vec<InboundPort> {
-    let host = view.sidecar.as_ref().map_or_else(String::new, |s| format!("{}.{}", s.key.name, s.key.namespace));
+    let host = view.sidecar.as_ref().map_or_else(String::new, |s| {
+        format!("{}.{}", s.key.name, s.key.namespace)
+    });
     let mut out = BTreeMap::new();
     for ingress in view.ingress.iter() {
         let bound = match ingress.spec.capture_mode {
@@ -114,10 +126,21 @@ fn of_sidecar(view: &View, key: &InboundKey, facts: &Facts) -> Vec<InboundPort> 
             CaptureMode::Iptables => false,
         };
         let bind = match &*ingress.spec.bind {
-            "" => key.addresses.iter().find(|ip| is_global(ip)).map_or(facts.wildcard().to_owned(), IpAddr::to_string),
+            "" => key
+                .addresses
+                .iter()
+                .find(|ip| is_global(ip))
+                .map_or(facts.wildcard().to_owned(), IpAddr::to_string),
             given => given.to_owned(),
         };
-        let free = ports::allowed(&bind, ingress.port, bound, key.unprivileged, &key.reserved_ports, &view.mesh);
+        let free = ports::allowed(
+            &bind,
+            ingress.port,
+            bound,
+            key.unprivileged,
+            &key.reserved_ports,
+            &view.mesh,
+        );
         if !free || ingress.protocol == Protocol::Udp {
             continue;
         }
@@ -146,7 +169,12 @@ fn is_global(ip: &IpAddr) -> bool {
 }
 
 /// The listener that takes every captured connection (XDS-TRAFFIC 4.4).
-fn virtual_inbound(view: &View, key: &InboundKey, facts: &Facts, ports: &[InboundPort]) -> Listener {
+fn virtual_inbound(
+    view: &View,
+    key: &InboundKey,
+    facts: &Facts,
+    ports: &[InboundPort],
+) -> Listener {
     let own = u16::try_from(view.mesh.proxy_inbound_listen_port).unwrap_or(15006);
     let unknown = InboundPort {
         port: 0,
@@ -180,11 +208,19 @@ fn virtual_inbound(view: &View, key: &InboundKey, facts: &Facts, ports: &[Inboun
             mark: TPROXY_MARK,
             ..Default::default()
         };
-        listener_filters.push(any::listener_filter("envoy.filters.listener.original_src", &config));
+        listener_filters.push(any::listener_filter(
+            "envoy.filters.listener.original_src",
+            &config,
+        ));
     }
     // Ports of unknown services are sniffed, so the inspector is there, and off where the protocol is known.
     listener_filters.push(ListenerFilter {
-        filter_disabled: any_port(ports.iter().filter(|p| p.protocol != Protocol::Auto).map(|p| p.port)),
+        filter_disabled: any_port(
+            ports
+                .iter()
+                .filter(|p| p.protocol != Protocol::Auto)
+                .map(|p| p.port),
+        ),
         ..assembly::http_inspector()
     });
     Listener {
@@ -209,7 +245,11 @@ fn listener(view: &View, key: &InboundKey, facts: &Facts, port: &InboundPort) ->
         name: listener_name(&port.bind, port.port),
         address: Some(address(&port.bind, port.port)),
         filter_chains: chains(view, facts, port),
-        listener_filters: if sniffed { vec![assembly::http_inspector()] } else { Vec::new() },
+        listener_filters: if sniffed {
+            vec![assembly::http_inspector()]
+        } else {
+            Vec::new()
+        },
         listener_filters_timeout: sniffed.then(|| duration(facts.detection_timeout)),
         transparent: (key.interception == Interception::Tproxy).then_some(true),
         ..common(facts)
@@ -266,7 +306,11 @@ fn chains(view: &View, facts: &Facts, port: &InboundPort) -> Vec<FilterChain> {
     }
 }
 
-fn http_filters(view: &View, facts: &Facts, port: &InboundPort) -> Vec<envoy_api::envoy::config::listener::v3::Filter> {
+fn http_filters(
+    view: &View,
+    facts: &Facts,
+    port: &InboundPort,
+) -> Vec<envoy_api::envoy::config::listener::v3::Filter> {
     let hcm = Hcm {
         facts,
         side: Side::Inbound,
@@ -288,7 +332,10 @@ fn any_port(ports: impl Iterator<Item = u16>) -> Option<Predicate> {
     let mut rules: Vec<_> = ports
         .map(|port| {
             let start = i32::from(port);
-            rule(Rule::DestinationPortRange(Int32Range { start, end: start + 1 }))
+            rule(Rule::DestinationPortRange(Int32Range {
+                start,
+                end: start + 1,
+            }))
         })
         .collect();
     match rules.len() {

@@ -59,7 +59,9 @@ impl Input {
     fn listener(&self) -> Listener {
         match &self.what {
             What::Planned(plan) => assembly::listener(&self.facts, plan),
-            What::VirtualOutbound { port, transparent } => catch_all::virtual_outbound(&self.facts, *port, *transparent),
+            What::VirtualOutbound { port, transparent } => {
+                catch_all::virtual_outbound(&self.facts, *port, *transparent)
+            }
         }
     }
 }
@@ -106,7 +108,9 @@ pub fn outbound(view: &View, key: &OutboundKey, memo: &Memos) -> Listeners {
     let facts = Arc::new(Facts::outbound(view, key));
     let mut plans = outbound::plan(view, key, &facts);
     if key.http_proxy_port != 0 {
-        plans.listeners.push(http_proxy::plan(&facts, key.http_proxy_port));
+        plans
+            .listeners
+            .push(http_proxy::plan(&facts, key.http_proxy_port));
     }
     let mut out = encode(&facts, plans.listeners, memo);
     out.conflicts = plans.conflicts;
@@ -125,7 +129,13 @@ pub fn inbound(view: &View, key: &InboundKey, memo: &Memos) -> Vec<Arc<Encoded>>
     let _ = memo; // nothing here is shared: a class is what its services are
     inbound::listeners(view, key)
         .iter()
-        .map(|listener| Arc::new(Encoded::new(&*listener.name, TypeId::Lds, &listener.encode_to_vec())))
+        .map(|listener| {
+            Arc::new(Encoded::new(
+                &*listener.name,
+                TypeId::Lds,
+                &listener.encode_to_vec(),
+            ))
+        })
         .collect()
 }
 
@@ -143,7 +153,8 @@ fn encode(facts: &Arc<Facts>, plans: Vec<ListenerPlan>, memo: &Memos) -> Listene
                 out.route_names.insert(route.clone());
             }
         }
-        out.resources.push(encoded(facts, What::Planned(plan), memo));
+        out.resources
+            .push(encoded(facts, What::Planned(plan), memo));
     }
     out
 }

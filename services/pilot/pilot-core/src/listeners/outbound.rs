@@ -70,13 +70,16 @@ pub fn plan(view: &View, key: &OutboundKey, facts: &Facts) -> Plans {
     for egress in view.egress.iter() {
         planner.egress(egress);
     }
-    let listeners = planner.entries.into_iter().map(|((bind, port), entry)| ListenerPlan {
-        bind,
-        port,
-        bound: entry.bound,
-        side: Side::Outbound,
-        chains: entry.chains,
-    });
+    let listeners = planner
+        .entries
+        .into_iter()
+        .map(|((bind, port), entry)| ListenerPlan {
+            bind,
+            port,
+            bound: entry.bound,
+            side: Side::Outbound,
+            chains: entry.chains,
+        });
     Plans {
         listeners: listeners.collect(),
         conflicts: planner.conflicts,
@@ -117,7 +120,11 @@ impl<'a> Planner<'a> {
         };
         match egress.port {
             Some((number, protocol)) => {
-                let number = if egress.bind.starts_with("unix://") { 0 } else { number };
+                let number = if egress.bind.starts_with("unix://") {
+                    0
+                } else {
+                    number
+                };
                 let port = MeshPort {
                     name: egress.port_name.clone(),
                     number,
@@ -129,7 +136,9 @@ impl<'a> Planner<'a> {
                 }
             }
             None => {
-                self.entries.values_mut().for_each(|entry| entry.locked = true);
+                self.entries
+                    .values_mut()
+                    .for_each(|entry| entry.locked = true);
                 for service in egress.services.iter() {
                     for port in &service.ports {
                         if !self.per_endpoint(&at, service, port) {
@@ -194,7 +203,14 @@ impl<'a> Planner<'a> {
     }
 
     /// One port of one service at one address: a new entry, or its place in an existing one.
-    fn entry(&mut self, at: &Egress<'a>, service: &'a Service, port: &MeshPort, bind: Arc<str>, cidrs: &[Arc<str>]) {
+    fn entry(
+        &mut self,
+        at: &Egress<'a>,
+        service: &'a Service,
+        port: &MeshPort,
+        bind: Arc<str>,
+        cidrs: &[Arc<str>],
+    ) {
         if !ports::may_listen(self.key, &self.view.mesh, &bind, port.number, at.bound) {
             return;
         }
@@ -297,7 +313,11 @@ fn http_chain(service: &Service, port: &MeshPort, bind: &Arc<str>, wildcard: boo
     };
     let told_apart = (wildcard || sniffed) && port.protocol != Protocol::HttpProxy;
     ChainPlan {
-        matching: if told_apart { Match::http() } else { Match::default() },
+        matching: if told_apart {
+            Match::http()
+        } else {
+            Match::default()
+        },
         stack: Stack::Http {
             route,
             protocol: port.protocol,

@@ -46,11 +46,17 @@ pub struct Match {
 
 impl Match {
     /// A match of server names and networks, brought to normal form.
-    pub fn of(sni: impl IntoIterator<Item = Arc<str>>, cidrs: impl IntoIterator<Item = Arc<str>>) -> Match {
+    pub fn of(
+        sni: impl IntoIterator<Item = Arc<str>>,
+        cidrs: impl IntoIterator<Item = Arc<str>>,
+    ) -> Match {
         let mut sni: Vec<_> = sni.into_iter().filter(|name| &**name != "*").collect();
         sni.sort_unstable();
         sni.dedup();
-        let mut cidrs: Vec<_> = cidrs.into_iter().filter(|net| !net.starts_with("0.0.0.0") && !is_any_v6(net)).collect();
+        let mut cidrs: Vec<_> = cidrs
+            .into_iter()
+            .filter(|net| !net.starts_with("0.0.0.0") && !is_any_v6(net))
+            .collect();
         cidrs.sort_unstable();
         cidrs.dedup();
         Match {

@@ -35,7 +35,10 @@ pub fn filters(facts: &Facts, side: Side, plan: &TcpPlan) -> Vec<Filter> {
             stat_prefix: plan.stat_prefix.clone(),
             ..Default::default()
         };
-        out.push(any::network_filter("envoy.filters.network.mongo_proxy", &mongo));
+        out.push(any::network_filter(
+            "envoy.filters.network.mongo_proxy",
+            &mongo,
+        ));
     }
     out.push(any::network_filter(NAME, &proxy(facts, plan)));
     out
@@ -49,7 +52,9 @@ fn proxy(facts: &Facts, plan: &TcpPlan) -> TcpProxy {
         access_log: access_log::loggers(&facts.log),
         hash_policy: match plan.hash_source_ip {
             true => vec![HashPolicy {
-                policy_specifier: Some(hash_policy::PolicySpecifier::SourceIp(hash_policy::SourceIp {})),
+                policy_specifier: Some(hash_policy::PolicySpecifier::SourceIp(
+                    hash_policy::SourceIp {},
+                )),
             }],
             false => Vec::new(),
         },

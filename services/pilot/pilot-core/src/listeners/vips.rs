@@ -34,14 +34,23 @@ impl Vips {
             chosen = service.addresses.iter().collect();
         }
         if chosen.is_empty() && key.dns_capture {
-            chosen = service.auto_addresses.iter().filter(spoken).take(1).collect();
+            chosen = service
+                .auto_addresses
+                .iter()
+                .filter(spoken)
+                .take(1)
+                .collect();
         }
         if service.registry == Registry::Kubernetes {
             chosen.truncate(1); // the others are the same service in the other address family
         }
-        let (cidrs, ips): (Vec<_>, Vec<_>) = chosen.into_iter().cloned().partition(|a| a.contains('/'));
+        let (cidrs, ips): (Vec<_>, Vec<_>) =
+            chosen.into_iter().cloned().partition(|a| a.contains('/'));
         Vips {
-            ips: ips.into_iter().filter(|ip| !matches!(&**ip, "0.0.0.0" | "::")).collect(),
+            ips: ips
+                .into_iter()
+                .filter(|ip| !matches!(&**ip, "0.0.0.0" | "::"))
+                .collect(),
             cidrs,
         }
     }

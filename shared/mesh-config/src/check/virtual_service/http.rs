@@ -184,14 +184,11 @@ fn cors(r: &mut Report, cors: &CorsPolicy) {
             }
         });
     }
-    if let Some(age) = cors.max_age {
-        if age.nanos < 0 || age.subsec_nanos() != 0 {
-            r.say_at(
-                "maxAge",
-                Code::OutOfRange,
-                format!("{age} is no whole number of seconds"),
-            );
-        }
+    if let Some(age) = cors.max_age
+        && (age.nanos < 0 || age.subsec_nanos() != 0)
+    {
+        let message = format!("{age} is no whole number of seconds");
+        r.say_at("maxAge", Code::OutOfRange, message);
     }
 }
 

@@ -9,7 +9,12 @@ use super::{World, listener};
 
 #[track_caller]
 fn check(world: World, want: Expect) {
-    let text: String = world.outbound().iter().filter(|l| l.name != "virtualOutbound").map(listener).collect();
+    let text: String = world
+        .outbound()
+        .iter()
+        .filter(|l| l.name != "virtualOutbound")
+        .map(listener)
+        .collect();
     want.assert_eq(&text);
 }
 
@@ -19,9 +24,14 @@ fn se(host: &str, body: serde_json::Value) -> (String, serde_json::Value) {
 
 #[test]
 fn c001_http_port_shares_the_wildcard_listener() {
-    let world = World::new().service("a.default 10.96.0.1 80:http").service("b.default 10.96.0.2 80:grpc");
+    let world = World::new()
+        .service("a.default 10.96.0.1 80:http")
+        .service("b.default 10.96.0.2 80:grpc");
     let made = world.made();
-    assert_eq!(made.route_names.iter().map(|n| &**n).collect::<Vec<_>>(), ["80"]);
+    assert_eq!(
+        made.route_names.iter().map(|n| &**n).collect::<Vec<_>>(),
+        ["80"]
+    );
     assert!(made.conflicts.is_empty());
     check(
         world,
@@ -35,13 +45,21 @@ fn c001_http_port_shares_the_wildcard_listener() {
 
 #[test]
 fn c004_tcp_port_with_address() {
-    check(World::new().service("t.default 10.96.0.1 9000:tcp"), expect![[]]);
+    check(
+        World::new().service("t.default 10.96.0.1 9000:tcp"),
+        expect![[]],
+    );
 }
 
 #[test]
 fn c005_sniffed_port_with_address() {
     let world = World::new().service("u.default 10.96.0.1 8080:auto");
-    assert!(world.made().route_names.contains("u.default.svc.cluster.local:8080"));
+    assert!(
+        world
+            .made()
+            .route_names
+            .contains("u.default.svc.cluster.local:8080")
+    );
     check(world, expect![[]]);
 }
 
@@ -57,11 +75,17 @@ fn c007_http_and_tcp_without_address_in_either_order() {
 
 #[test]
 fn c008_the_older_of_two_tcp_services_owns_the_port() {
-    let world = World::new().service("x.example - 9000:tcp").service("y.example - 9000:tcp");
+    let world = World::new()
+        .service("x.example - 9000:tcp")
+        .service("y.example - 9000:tcp");
     let conflicts = world.made().conflicts;
     assert_eq!(conflicts.len(), 1);
     assert_eq!(
-        (conflicts[0].listener.as_str(), conflicts[0].winner.as_str(), conflicts[0].loser.as_str()),
+        (
+            conflicts[0].listener.as_str(),
+            conflicts[0].winner.as_str(),
+            conflicts[0].loser.as_str()
+        ),
         ("0.0.0.0_9000", "x.example", "y.example")
     );
     check(world, expect![[]]);
@@ -69,24 +93,39 @@ fn c008_the_older_of_two_tcp_services_owns_the_port() {
 
 #[test]
 fn c009_tls_port_without_address_is_chosen_by_server_name() {
-    check(World::new().service("x.example - 443:tls").service("y.example - 443:https"), expect![[]]);
+    check(
+        World::new()
+            .service("x.example - 443:tls")
+            .service("y.example - 443:https"),
+        expect![[]],
+    );
 }
 
 #[test]
 fn c010_network_address() {
-    check(World::new().service("x.example 10.10.0.0/16 5000:tcp"), expect![[]]);
+    check(
+        World::new().service("x.example 10.10.0.0/16 5000:tcp"),
+        expect![[]],
+    );
 }
 
 #[test]
 fn c011_two_addresses_are_two_listeners() {
-    check(World::new().service("x.example 10.1.1.1,10.1.1.2 5000:tcp"), expect![[]]);
+    check(
+        World::new().service("x.example 10.1.1.1,10.1.1.2 5000:tcp"),
+        expect![[]],
+    );
 }
 
 #[test]
 fn c012_headless_service_has_a_listener_per_endpoint() {
-    let headless = || World::new().service_with("h.default - 6379:tcp", json!({"resolution": "passthrough"}));
+    let headless =
+        || World::new().service_with("h.default - 6379:tcp", json!({"resolution": "passthrough"}));
     let host = "h.default.svc.cluster.local";
-    check(headless().endpoints("default", host, 6379, &["10.0.0.1", "10.0.0.3", "10.0.0.2"]), expect![[]]);
+    check(
+        headless().endpoints("default", host, 6379, &["10.0.0.1", "10.0.0.3", "10.0.0.2"]),
+        expect![[]],
+    );
     check(headless(), expect![[]]);
 }
 
@@ -110,7 +149,10 @@ fn external_passthrough_without_endpoints_takes_its_port() {
 fn c014_aliases_and_udp_have_no_listeners() {
     check(
         World::new()
-            .service_with("alias.default - 80:http", json!({"resolution": "alias", "aliasOf": "a.default.svc.cluster.local"}))
+            .service_with(
+                "alias.default - 80:http",
+                json!({"resolution": "alias", "aliasOf": "a.default.svc.cluster.local"}),
+            )
             .service("d.default 10.96.0.5 53:udp"),
         expect![[]],
     );
@@ -122,15 +164,27 @@ fn c016_virtual_outbound() {
     expect![[]].assert_eq(&last(World::new()));
     let closed = World::new().mesh(json!({"outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"}}));
     expect![[]].assert_eq(&last(closed));
-    let tproxy = World::new().proxy(|p| p.interception = Interception::Tproxy).outbound();
+    let tproxy = World::new()
+        .proxy(|p| p.interception = Interception::Tproxy)
+        .outbound();
     assert_eq!(tproxy[0].transparent, Some(true));
     assert_eq!(tproxy[0].use_original_dst, Some(true));
 }
 
 #[test]
 fn c017_mongo_shares_its_port_with_nothing_else() {
-    check(World::new().service("m.example - 27017:mongo").service("w.default 10.96.0.1 27017:http"), expect![[]]);
-    check(World::new().service("w.default 10.96.0.1 27017:http").service("m.example - 27017:mongo"), expect![[]]);
+    check(
+        World::new()
+            .service("m.example - 27017:mongo")
+            .service("w.default 10.96.0.1 27017:http"),
+        expect![[]],
+    );
+    check(
+        World::new()
+            .service("w.default 10.96.0.1 27017:http")
+            .service("m.example - 27017:mongo"),
+        expect![[]],
+    );
 }
 
 #[test]
@@ -179,7 +233,13 @@ fn c122_capture_none_binds_for_real() {
         ]}),
     );
     let real = &world.outbound()[0];
-    assert_eq!((real.bind_to_port, real.max_connections_to_accept_per_socket_event), (None, Some(1)));
+    assert_eq!(
+        (
+            real.bind_to_port,
+            real.max_connections_to_accept_per_socket_event
+        ),
+        (None, Some(1))
+    );
     check(world, expect![[]]);
 }
 
@@ -212,9 +272,20 @@ fn tcp_rules_by_subnet_label_and_port() {
             ]},
         ]}),
     );
-    let world = World::new().service(&format!("{host} - 5000:tcp")).object(Kind::VirtualService, "default", "split", vs);
+    let world = World::new().service(&format!("{host} - 5000:tcp")).object(
+        Kind::VirtualService,
+        "default",
+        "split",
+        vs,
+    );
     let chain = world.outbound()[0].default_filter_chain.clone().unwrap();
-    assert!(chain.metadata.unwrap().filter_metadata.contains_key("istio"));
+    assert!(
+        chain
+            .metadata
+            .unwrap()
+            .filter_metadata
+            .contains_key("istio")
+    );
     check(world, expect![[]]);
 }
 
@@ -258,7 +329,10 @@ fn settings_of_a_destination_rule_on_tcp() {
     assert_eq!(x.max_downstream_connection_duration.unwrap().seconds, 9);
     assert_eq!(x.hash_policy.len(), 1);
     let tunnel = x.tunneling_config.as_ref().unwrap();
-    assert_eq!((tunnel.hostname.as_str(), tunnel.use_post), ("t.example:443", true));
+    assert_eq!(
+        (tunnel.hostname.as_str(), tunnel.use_post),
+        ("t.example:443", true)
+    );
     assert_eq!(proxies[1].idle_timeout.unwrap().seconds, 7);
 }
 
@@ -276,14 +350,21 @@ fn ports_of_the_proxy_are_left_alone() {
         p.interception = Interception::None;
         p.http_proxy_port = 8888;
     });
-    check(none.service("a.default 10.96.0.1 80:http,8080:http,8888:http"), expect![[]]);
+    check(
+        none.service("a.default 10.96.0.1 80:http,8080:http,8888:http"),
+        expect![[]],
+    );
 }
 
 #[test]
 fn only_what_changed_is_encoded_anew() {
     let memos = crate::Memos::default();
-    let old = World::new().service("a.default 10.96.0.1 9000:tcp").service("b.default 10.96.0.2 9001:tcp");
-    let new = World::new().service("a.default 10.96.0.1 9000:tcp").service("b.default 10.96.0.2 9002:tcp");
+    let old = World::new()
+        .service("a.default 10.96.0.1 9000:tcp")
+        .service("b.default 10.96.0.2 9001:tcp");
+    let new = World::new()
+        .service("a.default 10.96.0.1 9000:tcp")
+        .service("b.default 10.96.0.2 9002:tcp");
     let (old, new) = (old.made_with(&memos), new.made_with(&memos));
     let shared = |at: usize| std::sync::Arc::ptr_eq(&old.resources[at], &new.resources[at]);
     assert_eq!([shared(0), shared(1), shared(2)], [true, false, true]);

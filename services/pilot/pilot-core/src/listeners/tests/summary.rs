@@ -18,7 +18,10 @@ pub fn listener(l: &Listener) -> String {
         out += &format!(" timeout={}s", t.seconds);
     }
     for f in &l.listener_filters {
-        let off = f.filter_disabled.as_ref().map_or("", |_| "(not everywhere)");
+        let off = f
+            .filter_disabled
+            .as_ref()
+            .map_or("", |_| "(not everywhere)");
         out += &format!(" {}{off}", f.name.rsplit('.').next().unwrap());
     }
     out += "\n";
@@ -32,8 +35,16 @@ pub fn listener(l: &Listener) -> String {
 }
 
 fn chain(c: &FilterChain) -> String {
-    let name = if c.name.is_empty() { String::new() } else { format!("{} ", c.name) };
-    let matching = c.filter_chain_match.as_ref().map(matching).unwrap_or_default();
+    let name = if c.name.is_empty() {
+        String::new()
+    } else {
+        format!("{} ", c.name)
+    };
+    let matching = c
+        .filter_chain_match
+        .as_ref()
+        .map(matching)
+        .unwrap_or_default();
     let filters: Vec<String> = c.filters.iter().map(filter).collect();
     format!("{name}{matching}-> {}", filters.join(" "))
 }
@@ -54,7 +65,11 @@ fn matching(m: &FilterChainMatch) -> String {
         part(format!("sni={}", m.server_names.join(",")));
     }
     for net in &m.prefix_ranges {
-        part(format!("{}/{}", net.address_prefix, net.prefix_len.unwrap_or(0)));
+        part(format!(
+            "{}/{}",
+            net.address_prefix,
+            net.prefix_len.unwrap_or(0)
+        ));
     }
     out
 }
@@ -64,7 +79,10 @@ fn filter(f: &Filter) -> String {
         return match hcm.route_specifier {
             Some(RouteSpecifier::Rds(rds)) => format!("http {}", rds.route_config_name),
             Some(RouteSpecifier::RouteConfig(route)) => {
-                format!("http {} vhost {} ({})", route.name, route.virtual_hosts[0].name, hcm.stat_prefix)
+                format!(
+                    "http {} vhost {} ({})",
+                    route.name, route.virtual_hosts[0].name, hcm.stat_prefix
+                )
             }
             _ => "http ?".into(),
         };
@@ -73,7 +91,11 @@ fn filter(f: &Filter) -> String {
         return match tcp.cluster_specifier {
             Some(ClusterSpecifier::Cluster(cluster)) => format!("tcp {cluster}"),
             Some(ClusterSpecifier::WeightedClusters(w)) => {
-                let parts: Vec<String> = w.clusters.iter().map(|c| format!("{}={}", c.name, c.weight)).collect();
+                let parts: Vec<String> = w
+                    .clusters
+                    .iter()
+                    .map(|c| format!("{}={}", c.name, c.weight))
+                    .collect();
                 format!("tcp {} {}", tcp.stat_prefix, parts.join(" "))
             }
             None => "tcp ?".into(),

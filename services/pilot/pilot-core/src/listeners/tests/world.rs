@@ -79,7 +79,8 @@ impl World {
             labels: Labels::default(),
             annotations: Labels::default(),
         };
-        self.objects.push(Object::new(meta, Body::from_json(kind, body).unwrap()));
+        self.objects
+            .push(Object::new(meta, Body::from_json(kind, body).unwrap()));
         self
     }
 
@@ -131,11 +132,21 @@ impl World {
             .iter()
             .map(|ip| json!({"addresses": [ip], "port": port, "portName": format!("p{port}")}))
             .collect();
-        self.object(Kind::MeshEndpoints, namespace, host, json!({"hostname": host, "endpoints": endpoints}))
+        self.object(
+            Kind::MeshEndpoints,
+            namespace,
+            host,
+            json!({"hostname": host, "endpoints": endpoints}),
+        )
     }
 
     fn view(&self) -> (Mesh, View) {
-        let changes: Vec<Change> = self.objects.iter().cloned().map(|o| Change::Upsert(Arc::new(o))).collect();
+        let changes: Vec<Change> = self
+            .objects
+            .iter()
+            .cloned()
+            .map(|o| Change::Upsert(Arc::new(o)))
+            .collect();
         let (mesh, _) = Mesh::new("cluster.local").apply(Default::default(), &changes);
         let view = mesh.view(&mesh.view_key(&self.proxy));
         (mesh, view)
@@ -166,18 +177,37 @@ impl World {
         let (mesh, view) = self.view();
         let mut key = InboundKey::of(&mesh, &view, &self.proxy);
         if view.ingress.is_empty() {
-            key.targets = targets.iter().map(|(host, port, target)| service_target(&view, host, *port, *target)).collect();
+            key.targets = targets
+                .iter()
+                .map(|(host, port, target)| service_target(&view, host, *port, *target))
+                .collect();
         }
-        listeners::inbound(&view, &key, &Memos::default()).iter().map(|e| decode(e)).collect()
+        listeners::inbound(&view, &key, &Memos::default())
+            .iter()
+            .map(|e| decode(e))
+            .collect()
     }
 }
 
-fn service_target(view: &View, host: &str, port: u16, target_port: u16) -> mesh_model::ServiceTarget {
+fn service_target(
+    view: &View,
+    host: &str,
+    port: u16,
+    target_port: u16,
+) -> mesh_model::ServiceTarget {
     let host = Hostname::resolve(host, "default", "cluster.local").unwrap();
-    let service = view.services.get(&host).unwrap_or_else(|| panic!("no service {host}"));
+    let service = view
+        .services
+        .get(&host)
+        .unwrap_or_else(|| panic!("no service {host}"));
     mesh_model::ServiceTarget {
         service: service.clone(),
-        port: service.ports.iter().find(|p| p.number == port).unwrap().clone(),
+        port: service
+            .ports
+            .iter()
+            .find(|p| p.number == port)
+            .unwrap()
+            .clone(),
         target_port,
     }
 }

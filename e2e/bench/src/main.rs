@@ -1,0 +1,5 @@
+//! The load generator.
+
+fn main() -> anyhow::Result<()> {
+    anyhow::bail!("not yet")
+}

@@ -1,0 +1,9 @@
+//! Conformance cases (C-nnn) and properties of the mesh and its views.
+
+mod changes;
+mod gateways;
+mod properties;
+mod rules;
+mod sidecars;
+mod targets;
+mod virtual_services;

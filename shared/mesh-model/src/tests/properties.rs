@@ -1,0 +1,196 @@
+//! However changes arrive, the mesh is the same; and however a view came to be, it is what the mesh says.
+
+use std::sync::Arc;
+
+use mesh_config::Object;
+use mesh_types::{Key, Revision};
+use proptest::prelude::*;
+
+use crate::testing::{World, everything};
+use crate::{Change, Mesh};
+
+/// Objects that bear on one another in every way the mesh knows, several versions of each.
+const POOL: &str = "svc a.n http:80
+svc a.n http:80 http:81
+svc a.n http:80 export=n
+svc a.m http:80
+svc a.m tcp:90 export=n
+svc shared.com.n http:80 se
+svc shared.com.m http:80 se
+svc z.m http:80 host=shared.com
+svc alias.n alias=a.n.svc.cluster.local
+svc alias2.m alias=alias.n.svc.cluster.local
+svc alias.n alias=a.m.svc.cluster.local export=m
+ep a.n 10.0.0.1:80/http-80
+ep a.n 10.0.0.2:80/http-80
+ep shared.com.m 10.0.0.1:8080/http-80 se
+wl p.n 10.0.0.1 app=p
+---
+VirtualService n/v created=1
+hosts: [a]
+http: [{route: [{destination: {host: a.m.svc.cluster.local}}]}]
+---
+VirtualService n/v created=1
+hosts: ['*.com', a]
+exportTo: ['.']
+---
+VirtualService m/v
+hosts: [a.n.svc.cluster.local]
+gateways: [mesh, n/gw]
+---
+VirtualService m/root
+hosts: [shared.com]
+http: [{delegate: {name: d}}, {route: [{destination: {host: a, port: {number: 90}}}]}]
+---
+VirtualService m/d
+http: [{match: [{uri: {prefix: /x}}], route: [{destination: {host: a.n.svc.cluster.local}}]}]
+---
+VirtualService m/d
+http: [{name: y}]
+exportTo: [n]
+---
+VirtualService n/api internal.istio.io/route-semantics=gateway
+hosts: [shared.com]
+---
+DestinationRule n/d
+host: a
+subsets: [{name: v1}]
+---
+DestinationRule n/d
+host: '*.local'
+exportTo: ['.']
+---
+DestinationRule n/e
+host: a
+trafficPolicy: {loadBalancer: {simple: RANDOM}}
+---
+DestinationRule m/d
+host: a
+workloadSelector: {labels: {app: p}}
+---
+DestinationRule istio-system/d
+host: '*'
+---
+Sidecar n/s
+workloadSelector: {labels: {app: p}}
+egress: [{hosts: ['./*', '*/shared.com']}]
+---
+Sidecar n/s
+egress: [{port: {number: 80, protocol: HTTP, name: x}, hosts: ['*/*']}, {hosts: ['m/*', '~m/shared.com']}]
+---
+Sidecar istio-system/s
+egress: [{hosts: ['*/*']}]
+---
+Gateway n/gw
+selector: {app: p}
+servers: [{port: {number: 80, protocol: HTTP, name: x}, hosts: ['*']}]
+---
+Gateway n/gw
+servers: [{port: {number: 80, protocol: TCP, name: x}, hosts: ['*']}]
+---
+Gateway m/gw
+servers: [{port: {number: 80, protocol: HTTP, name: x}, hosts: ['*']}]
+---
+MeshConfig /mesh
+\"defaultServiceExportTo\": [\".\"]
+---
+MeshConfig /mesh
+\"rootNamespace\": \"m\"";
+
+#[derive(Debug, Clone)]
+enum Step {
+    Put(usize),
+    Remove(usize),
+}
+
+fn steps(pool: usize) -> impl Strategy<Value = Vec<Vec<Step>>> {
+    let step = (0..pool, 0..4u8).prop_map(|(i, what)| {
+        if what == 0 {
+            Step::Remove(i)
+        } else {
+            Step::Put(i)
+        }
+    });
+    prop::collection::vec(prop::collection::vec(step, 1..4), 1..16)
+}
+
+fn changes(pool: &[Arc<Object>], steps: &[Step]) -> Vec<Change> {
+    let one = |step: &Step| match step {
+        Step::Put(i) => Change::Upsert(pool[*i].clone()),
+        Step::Remove(i) => Change::Delete(pool[*i].meta.key.clone()),
+    };
+    steps.iter().map(one).collect()
+}
+
+fn proxies() -> Vec<crate::Proxy> {
+    let of = |kind, namespace, app| crate::testing::proxy(kind, namespace, app);
+    vec![
+        of("sidecar", "n", "p"),
+        of("sidecar", "n", "q"),
+        of("sidecar", "m", "p"),
+        of("sidecar", "x", "p"),
+        of("router", "n", "p"),
+        of("router", "m", "q"),
+    ]
+}
+
+fn views(mesh: &Mesh) -> Vec<String> {
+    proxies()
+        .iter()
+        .map(|proxy| everything(&mesh.view(&mesh.view_key(proxy))))
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn one_by_one_equals_at_once_equals_from_scratch(sets in steps(41)) {
+        let pool = World::default().objects(POOL);
+        prop_assert_eq!(pool.len(), 41);
+        let mut mesh = Mesh::default();
+        for set in &sets {
+            mesh = mesh.apply(Revision(1), &changes(&pool, set)).0;
+        }
+        let at_once: Vec<_> = sets.iter().flat_map(|set| changes(&pool, set)).collect();
+        let at_once = Mesh::default().apply(Revision(1), &at_once).0;
+        let scratch: Vec<_> = mesh.objects().cloned().map(Change::Upsert).collect();
+        let scratch = Mesh::default().apply(Revision(1), &scratch).0;
+        prop_assert_eq!(views(&mesh), views(&at_once));
+        prop_assert_eq!(views(&mesh), views(&scratch));
+        prop_assert_eq!(&mesh.label_use, &scratch.label_use);
+        for proxy in proxies() {
+            prop_assert_eq!(mesh.service_targets(&proxy), scratch.service_targets(&proxy));
+        }
+        let everything_gone: Vec<_> = mesh.objects().map(|o| Change::Delete(o.meta.key.clone())).collect();
+        let empty = mesh.apply(Revision(2), &everything_gone).0;
+        prop_assert_eq!(views(&empty), views(&Mesh::default()));
+    }
+
+    #[test]
+    fn an_updated_view_is_the_view_of_the_new_mesh(sets in steps(41)) {
+        let pool = World::default().objects(POOL);
+        let mut mesh = Mesh::default();
+        let keys: Vec<_> = proxies().iter().map(|proxy| mesh.view_key(proxy)).collect();
+        let mut keys = keys;
+        // Classes that need the labels besides those that the empty mesh tells apart.
+        keys.extend(keys.clone().iter().map(|key| crate::testing::labelled(key, "p")));
+        let mut views: Vec<_> = keys.iter().map(|key| mesh.view(key)).collect();
+        for set in &sets {
+            let (next, delta) = mesh.apply(Revision(1), &changes(&pool, set));
+            let mut touched_keys: Vec<&Key> = delta.virtual_services.iter().collect();
+            touched_keys.sort();
+            for view in &mut views {
+                let touch = next.touch(view, &delta);
+                let updated = next.update_view(view, &touch);
+                let fresh = next.view(&view.key);
+                prop_assert_eq!(everything(&updated), everything(&fresh), "{:?} {:?}", &view.key, &touch);
+                if touch.is_none() {
+                    prop_assert_eq!(everything(view), everything(&fresh), "{:?} {:?}", &view.key, &delta);
+                }
+                *view = updated;
+            }
+            mesh = next;
+        }
+    }
+}
