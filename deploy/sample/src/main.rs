@@ -9,12 +9,14 @@ mod page;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use axum::Router;
-use axum::extract::{Path, State};
-use axum::http::HeaderMap;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::get;
 use clap::{Parser, ValueEnum};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -67,7 +69,9 @@ fn main() -> anyhow::Result<()> {
         .enable_all()
         .build()?
         .block_on(async {
-            let listener = TcpListener::bind(args.listen).await?;
+            let listener = TcpListener::bind(args.listen)
+                .await
+                .with_context(|| format!("--listen {}", args.listen))?;
             let app = App {
                 service: args.service,
                 release: (*args.release).into(),
@@ -89,7 +93,22 @@ fn router(app: App) -> Router {
     router.with_state(app)
 }
 
-async fn productpage(State(app): State<App>, headers: HeaderMap) -> Response {
+#[derive(Deserialize)]
+struct Visitor {
+    /// Who signs in, for browsers; others send the header `end-user`.
+    user: Option<String>,
+}
+
+async fn productpage(
+    State(app): State<App>,
+    Query(visitor): Query<Visitor>,
+    mut headers: HeaderMap,
+) -> Response {
+    if let Some(user) = visitor.user.filter(|user| !user.trim().is_empty())
+        && let Ok(value) = HeaderValue::from_str(user.trim())
+    {
+        headers.insert("end-user", value);
+    }
     let (details, reviews) = tokio::join!(
         app.mesh.get("details", "/details/0", &headers),
         app.mesh.get("reviews", "/reviews/0", &headers),
