@@ -37,8 +37,10 @@ pub struct FileContent {
 pub struct Scan {
     /// By path, in the order of the roots and then of the names.
     pub files: BTreeMap<(usize, PathBuf), Arc<FileContent>>,
-    /// Roots and folders that could not be read. What was last seen below them is still in `files`.
+    /// Roots, folders and files that could not be read. What this scanner last saw below them is still in `files`.
     pub unreadable: Vec<Finding>,
+    /// The same places, as root and path: what anybody remembers of them stays in force.
+    pub lost: Vec<(usize, PathBuf)>,
 }
 
 impl Scan {
@@ -108,6 +110,7 @@ impl Scanner {
         let mut scan = Scan {
             files: BTreeMap::new(),
             unreadable: walk.unreadable,
+            lost: walk.lost,
         };
         for (key, path) in walk.files {
             match self.read(&key, &path) {
@@ -116,6 +119,7 @@ impl Scanner {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     scan.unreadable.push(unreadable(&key.1, &error));
+                    scan.lost.push(key.clone());
                     if let Some(known) = self.known.get(&key) {
                         scan.files.insert(key, known.content.clone());
                     }
@@ -124,7 +128,7 @@ impl Scanner {
         }
         // Never an empty world because a folder could not be listed: what was below it stays.
         for (key, known) in &self.known {
-            if walk
+            if scan
                 .lost
                 .iter()
                 .any(|(index, folder)| *index == key.0 && key.1.starts_with(folder))

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mesh_config::Object;
-use mesh_types::{Code, FieldPath, Finding, Key};
+use mesh_types::{Code, FieldPath, Finding, Key, Kind};
 
 use crate::world::{Change, Held, Place, World};
 
@@ -106,10 +106,17 @@ pub fn admit(sources: &Sources<'_>, world: &World) -> Admission {
     };
     for file in &sources.files {
         for object in file.objects {
-            wanted.define(object, &file.place);
+            // Checked, and nothing more: keys are neither stored in readable form nor handed to Pilots.
+            if object.meta.key.kind != Kind::Secret {
+                wanted.define(object, &file.place);
+            }
         }
         for key in file.refused {
-            if world.objects().get(key).is_some_and(|held| held.place == file.place) {
+            if world
+                .objects()
+                .get(key)
+                .is_some_and(|held| held.place == file.place)
+            {
                 wanted.keep(key);
             }
         }

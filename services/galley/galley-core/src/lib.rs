@@ -7,14 +7,17 @@
 //! from and a rollback brings back. *Distributed* is the normal form that `mesh-registry` makes of it ([`distribute`]): derived, never stored,
 //! so that a newer version may normalize better.
 //!
-//! Start reading at [`admit::admit`], then [`distribute::Snapshot`] and [`subscriber::Subscriber`].
+//! Start reading at [`admit::admit`], then [`state::State`], [`distribute::Snapshot`] and [`subscriber::Subscriber`].
 
 pub mod admit;
+pub mod analyze;
 pub mod distribute;
+pub mod state;
 pub mod subscriber;
 pub mod world;
 
 pub use admit::{Admission, Lost, Scanned, Sources, admit};
 pub use distribute::{Item, Snapshot};
+pub use state::State;
 pub use subscriber::{Chunk, Heard, Refusal, Subscriber};
 pub use world::{Change, Held, Place, RowError, World};

@@ -186,9 +186,10 @@ impl Subscriber {
     /// The next response that is due.
     pub fn next_chunk(&mut self) -> Option<Chunk> {
         if self.sending.is_none() {
-            let due = self.latest.as_ref().filter(|latest| {
-                self.follows && self.sent != Some(latest.revision)
-            });
+            let due = self
+                .latest
+                .as_ref()
+                .filter(|latest| self.follows && self.sent != Some(latest.revision));
             let snapshot = due?.clone();
             self.sending = Some(self.start(snapshot));
         }
@@ -311,10 +312,7 @@ fn last(end: &galley::Revision, nonce: u64) -> Chunk {
         ..Resource::default()
     };
     Chunk {
-        pieces: vec![
-            header.encode_to_vec().into(),
-            distribute::field(&resource),
-        ],
+        pieces: vec![header.encode_to_vec().into(), distribute::field(&resource)],
         revision: end.number,
         last: true,
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use mesh_api::Digest;
 use mesh_config::{Body, Meta, Object, WireError, decode_wire};
 use mesh_registry::ChangeSet;
@@ -75,16 +76,16 @@ impl Held {
 /// A change of one object: made or replaced, or (`None`) gone.
 pub type Change = Option<Held>;
 
-/// The objects in force at one revision.
+/// The objects in force at one revision. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct World {
-    objects: BTreeMap<Key, Held>,
+    objects: OrdMap<Key, Held>,
     digest: Digest,
 }
 
 impl World {
     /// Every object.
-    pub fn objects(&self) -> &BTreeMap<Key, Held> {
+    pub fn objects(&self) -> &OrdMap<Key, Held> {
         &self.objects
     }
 

@@ -1,0 +1,70 @@
+//! Everything Galley holds of the newest revision, and how it gets from one to the next.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use mesh_config::Object;
+use mesh_registry::{Options, Registry};
+use mesh_types::{Key, Kind};
+
+use crate::distribute::Snapshot;
+use crate::world::{Change, World};
+
+/// The newest revision: as written, and in normal form.
+#[derive(Debug, Default)]
+pub struct State {
+    world: World,
+    registry: Registry,
+    services: OrdMap<Key, Arc<Object>>,
+    snapshot: Arc<Snapshot>,
+}
+
+impl State {
+    /// Nothing yet, revision 0.
+    pub fn new(options: Options) -> State {
+        State {
+            registry: Registry::new(options),
+            ..State::default()
+        }
+    }
+
+    /// The number of the revision.
+    pub fn revision(&self) -> u64 {
+        self.snapshot.revision
+    }
+
+    /// The objects as written.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// Services in normal form, from whatever platform.
+    pub fn services(&self) -> &OrdMap<Key, Arc<Object>> {
+        &self.services
+    }
+
+    /// What is distributed.
+    pub fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
+    /// Goes on to a revision that is in the store.
+    pub fn advance(
+        &mut self,
+        changes: BTreeMap<Key, Change>,
+        revision: u64,
+        committed_us: i64,
+    ) -> Arc<Snapshot> {
+        let written = self.world.apply(changes);
+        let normal = self.registry.apply(&written);
+        for (key, object) in normal.iter().filter(|(k, _)| k.kind == Kind::MeshService) {
+            match object {
+                Some(object) => drop(self.services.insert(key.clone(), object.clone())),
+                None => drop(self.services.remove(key)),
+            }
+        }
+        self.snapshot = Arc::new(self.snapshot.next(revision, committed_us, &normal));
+        self.snapshot.clone()
+    }
+}
