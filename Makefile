@@ -28,6 +28,7 @@ test: ## Everything that must hold: setup, `check`, then all tests
 # With all targets, so that programs and tests are built with the same features, once: dev-dependencies add some to tokio.
 	@$(step) "test build" cargo build --workspace --all-targets --locked
 	@$(step) test cargo test --workspace --locked
+	@$(step) fuzz e2e/tools/fuzz.sh 30
 	@echo; echo "make test: all green"
 
 check: ## Formatting, tidy, licences and bans, clippy without warnings

@@ -2,7 +2,7 @@
 # Installs what a bare Debian or Ubuntu needs beyond a Rust toolchain, and says what it did, one line per thing.
 #
 #   e2e/tools/setup.sh            Envoy and nats-server into .cache/; gcc and python3-venv from Debian where missing
-#   e2e/tools/setup.sh --tests    and what only tests use: PostgreSQL, iptables, iproute2 and curl from Debian,
+#   e2e/tools/setup.sh --tests    and what only tests use: PostgreSQL, iptables, iproute2, curl and g++ from Debian,
 #                                 cargo-deny from crates.io into .cache/
 #
 # Safe to repeat: it looks at what is there, so a second run changes nothing, needs no network and takes a blink.
@@ -93,6 +93,8 @@ check_system() {
     PATH="$PATH:/usr/sbin:/sbin" have iptables || need iptables
     PATH="$PATH:/usr/sbin:/sbin" have ip || need iproute2
     have curl || need curl
+    # libFuzzer is C++.
+    have c++ || need g++
 }
 
 programs_current() {
@@ -137,13 +139,14 @@ install_cargo_deny() {
     fi
 }
 
-# Downloads every crate of Cargo.lock, also the ones no build on this platform compiles but whose files a build script reads.
+# Downloads every crate of a Cargo.lock, also the ones no build on this platform compiles but whose files a build script reads.
+#   fetch_crates FOLDER STAMP
 fetch_crates() {
-    cmp -s Cargo.lock "$cache/fetched.lock" && return 0
+    cmp -s "$1/Cargo.lock" "$cache/$2" && return 0
     say "downloading crates"
-    cargo fetch --locked || fail "cargo fetch --locked failed" \
+    cargo fetch --locked --manifest-path "$1/Cargo.toml" || fail "cargo fetch --locked failed" \
         "is crates.io reachable (a proxy)? did a Cargo.toml change without Cargo.lock?"
-    cp Cargo.lock "$cache/fetched.lock"
+    cp "$1/Cargo.lock" "$cache/$2"
     say "crates are in place"
 }
 
@@ -152,5 +155,6 @@ check_system
 install_packages
 install_programs
 install_cargo_deny
-fetch_crates
+fetch_crates . fetched.lock
+if $with_tests; then fetch_crates e2e/fuzz fetched-fuzz.lock; fi
 say "nothing is missing"
