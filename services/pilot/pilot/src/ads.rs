@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body as AxumBody;
@@ -20,7 +21,7 @@ use parking_lot::Mutex;
 use service_kit::Stop;
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
-use xds_core::{Answer, Encoded, Outcome, Session, Setup, Snapshot, TypeId};
+use xds_core::{Answer, Encoded, Outcome, Session, Setup, Snapshot, TypeId, TypeUrl};
 
 use crate::metrics::Metrics;
 use crate::node;
@@ -30,6 +31,10 @@ use crate::roster::{Arrival, Connection, Roster, now_us};
 const SERVICE: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService";
 /// Messages taken from a stream before it lets others run.
 const BURST: usize = 32;
+/// How long a proxy that comes before the first configuration waits for it before it is told to try again.
+const FIRST_CONFIGURATION: Duration = Duration::from_secs(5);
+/// What Istio's agents send on the same stream: how their workload is. Not a type to subscribe to.
+const HEALTH: &str = "type.googleapis.com/istio.v1.HealthInformation";
 
 /// Makes the object for a name that does not exist.
 pub type MissingFn = dyn Fn(TypeId, &str) -> Option<Arc<Encoded>> + Send + Sync;
@@ -147,6 +152,7 @@ impl Ads {
             phase: Phase::Silent,
             early: VecDeque::new(),
             queue: VecDeque::new(),
+            unknown_told: false,
             stopped: Box::pin(async move { stop.wait().await }),
             ads: self,
         };
@@ -198,6 +204,8 @@ enum Phase {
         current: Arc<Snapshot>,
         connection: Arc<Connection>,
         settled: bool,
+        /// A change since the proxy last had everything: what its convergence is measured by.
+        converging: bool,
     },
     /// Trailers were sent.
     Over,
@@ -213,6 +221,8 @@ struct AdsStream {
     /// Requests that came before admission was over.
     early: VecDeque<Bytes>,
     queue: VecDeque<Bytes>,
+    /// A type that is not served was asked for, and the log has it.
+    unknown_told: bool,
     stopped: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
@@ -320,6 +330,9 @@ impl AdsStream {
                     .lock()
                     .parse(message.clone())
                     .map_err(|e| refusal(&e))?;
+                if is_health(&parsed.type_url) {
+                    return Ok(());
+                }
                 self.phase = Phase::Joining(self.ads.snapshots.admit(self.id, parsed.node));
                 self.early.push_back(message);
                 Ok(())
@@ -339,6 +352,7 @@ impl AdsStream {
             current,
             connection,
             settled,
+            converging,
             ..
         } = &mut self.phase
         else {
@@ -346,11 +360,16 @@ impl AdsStream {
         };
         let mut session = self.session.lock();
         let request = session.parse(message).map_err(|e| refusal(&e))?;
+        if is_health(&request.type_url) {
+            return Ok(());
+        }
         let outcome = session.on_request(request).map_err(|e| refusal(&e))?;
         *settled = false;
         match outcome {
             Outcome::UnknownType(url) => {
-                tracing::warn!(proxy = %connection.proxy, type_url = %url, "a type that is not served was asked for");
+                if !std::mem::replace(&mut self.unknown_told, true) {
+                    tracing::warn!(proxy = %connection.proxy, type_url = %url, "a type that is not served was asked for; further ones of this stream are only counted");
+                }
                 self.ads.metrics.unknown_type();
             }
             Outcome::Known {
@@ -362,6 +381,9 @@ impl AdsStream {
                     let synced = session.is_synced(current);
                     drop(session);
                     if synced {
+                        if std::mem::take(converging) {
+                            self.ads.metrics.converged(current.revision);
+                        }
                         self.ads.roster.tell();
                     }
                 }
@@ -405,6 +427,7 @@ impl AdsStream {
                 current,
                 connection,
                 settled: false,
+                converging: false,
             };
             for message in std::mem::take(&mut self.early) {
                 self.handle(message)?;
@@ -414,6 +437,7 @@ impl AdsStream {
             snapshots,
             current,
             settled,
+            converging,
             ..
         } = &mut self.phase
         else {
@@ -424,6 +448,7 @@ impl AdsStream {
                 Poll::Ready(Some(newer)) => {
                     *current = newer;
                     *settled = false;
+                    *converging = true;
                 }
                 Poll::Ready(None) => {
                     return Poll::Ready(Err(Status::new(14, "this server is going away")));
@@ -482,6 +507,10 @@ impl Drop for AdsStream {
     }
 }
 
+fn is_health(url: &TypeUrl) -> bool {
+    matches!(url, TypeUrl::Other(url) if **url == *HEALTH)
+}
+
 fn refusal(refusal: &xds_core::Refusal) -> Status {
     Status::new(refusal.code() as u32, refusal.to_string())
 }
@@ -490,17 +519,18 @@ fn refusal(refusal: &xds_core::Refusal) -> Status {
 pub struct Planned {
     /// The planner.
     pub planner: Planner,
-    /// Whether the first snapshot was built; before, streams are told to come back.
+    /// Whether the first snapshot was built. Before, streams wait a little and are then told to come back: nobody gets an empty world.
     pub ready: watch::Receiver<bool>,
 }
 
 impl Snapshots for Planned {
     fn admit(&self, id: ConnectionId, node: Option<Bytes>) -> Admission {
-        let (planner, ready) = (self.planner.clone(), *self.ready.borrow());
+        let (planner, mut ready) = (self.planner.clone(), self.ready.clone());
         Box::pin(async move {
             let introduced =
                 node::introduce(node.as_deref()).map_err(|e| Status::new(3, e.to_string()))?;
-            if !ready {
+            let configured = tokio::time::timeout(FIRST_CONFIGURATION, ready.wait_for(|r| *r));
+            if !matches!(configured.await, Ok(Ok(_))) {
                 return Err(Status::new(
                     14,
                     "the first configuration has not arrived yet; try again",

@@ -125,7 +125,11 @@ async fn findings(State(api): State<Api>) -> Response {
     };
     match planner.mesh().await {
         Some(mesh) => match tokio::task::spawn_blocking(move || mesh.findings()).await {
-            Ok(findings) => Json(findings).into_response(),
+            Ok(of_mesh) => {
+                let mut findings = planner.source_findings();
+                findings.extend(of_mesh);
+                Json(findings).into_response()
+            }
             Err(_) => failure(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "internal",
@@ -141,36 +145,45 @@ async fn findings(State(api): State<Api>) -> Response {
 }
 
 async fn config(State(api): State<Api>, Path(proxy): Path<String>) -> Response {
-    match resources(&api, &proxy) {
-        Some(all) => Json(all).into_response(),
-        None => failure(
-            StatusCode::NOT_FOUND,
-            "unknown-proxy",
-            format!("{proxy} is not connected to this Pilot"),
-        ),
+    match resources(&api, &proxy).await {
+        Ok(all) => Json(all).into_response(),
+        Err(response) => response,
     }
 }
 
-/// Every resource a proxy has been given, as proto3 JSON by kind.
-fn resources(api: &Api, proxy: &str) -> Option<Value> {
-    let connection = api.roster.find(proxy)?;
-    let snapshot = connection.snapshot.borrow().clone();
-    let list = |type_id: TypeId| {
-        let layers = snapshot.layers(type_id);
-        Value::Array(
-            layers
-                .iter()
-                .filter_map(|encoded| envoy_json(encoded.any()))
-                .collect(),
-        )
+/// Every resource a proxy should have, as proto3 JSON by kind.
+async fn resources(api: &Api, proxy: &str) -> Result<Value, Response> {
+    let Some(connection) = api.roster.find(proxy) else {
+        let message = match api.peers.holder(proxy).await {
+            Some(pilot) => format!("{proxy} is connected to {pilot}; ask that Pilot"),
+            None => format!("{proxy} is not connected; `flotilla proxy-status` lists who is"),
+        };
+        return Err(failure(StatusCode::NOT_FOUND, "unknown-proxy", message));
     };
-    Some(json!({
-        "clusters": list(TypeId::Cds),
-        "endpoints": list(TypeId::Eds),
-        "listeners": list(TypeId::Lds),
-        "routes": list(TypeId::Rds),
-        "secrets": [],
-    }))
+    let snapshot = connection.snapshot.borrow().clone();
+    // Much text for a big mesh: not on a worker that streams need.
+    let made = tokio::task::spawn_blocking(move || {
+        let list = |type_id: TypeId| {
+            let layers = snapshot.layers(type_id);
+            let print = |encoded: &std::sync::Arc<xds_core::Encoded>| {
+                envoy_json(encoded.any()).unwrap_or_else(
+                    || json!({ "name": &**encoded.name(), "error": "this resource cannot be printed" }),
+                )
+            };
+            Value::Array(layers.iter().map(print).collect())
+        };
+        json!({
+            "clusters": list(TypeId::Cds),
+            "endpoints": list(TypeId::Eds),
+            "listeners": list(TypeId::Lds),
+            "routes": list(TypeId::Rds),
+            "secrets": [],
+        })
+    });
+    made.await.map_err(|_| {
+        let what = "the configuration could not be printed";
+        failure(StatusCode::INTERNAL_SERVER_ERROR, "internal", what)
+    })
 }
 
 /// An encoded `Any` as JSON with `@type`.
@@ -220,12 +233,9 @@ async fn config_dump(State(api): State<Api>, Query(query): Query<Which>) -> Resp
             "proxyID: name the proxy, as pod.namespace",
         );
     };
-    let Some(all) = resources(&api, &proxy) else {
-        return failure(
-            StatusCode::NOT_FOUND,
-            "unknown-proxy",
-            format!("{proxy} is not connected to this Pilot"),
-        );
+    let all = match resources(&api, &proxy).await {
+        Ok(all) => all,
+        Err(response) => return response,
     };
     let wrapped = |list: &Value, field: &str| -> Vec<Value> {
         list.as_array()

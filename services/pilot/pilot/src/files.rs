@@ -1,24 +1,26 @@
 //! Configuration straight from folders, without Galley: for tests, debugging and a Pilot that stands alone.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use config_source::{FolderOptions, Scan};
-use mesh_config::Object;
+use galley_core::{Lost, Place, Scanned, Sources, World, admit};
 use mesh_model::Change;
-use mesh_registry::{ChangeSet, Options, Registry};
-use mesh_types::{Key, Revision};
+use mesh_registry::{Options, Registry};
+use mesh_types::{Finding, Revision};
 use service_kit::Stop;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use crate::galley::Arrived;
+use crate::planner::Planner;
 
-/// Objects in force, normalized as Galley would.
+/// Objects in force, admitted and normalized as Galley would.
 #[derive(Debug, Default)]
 pub struct Files {
     revision: Revision,
-    objects: BTreeMap<Key, Arc<Object>>,
+    world: World,
     registry: Registry,
+    findings: Vec<Finding>,
 }
 
 impl Files {
@@ -32,37 +34,43 @@ impl Files {
 
     /// Takes a scan; what changed in normal form, and the next revision. `None` if nothing did.
     ///
-    /// Of an object defined twice the first definition counts; an object that is refused keeps its last good version.
+    /// The rules are Galley's, see [`admit`]. A first scan that could not read everything is no revision: what cannot be read is unknown,
+    /// not empty.
     pub fn take(&mut self, scan: &Scan) -> Option<Arrived> {
-        let mut now: BTreeMap<Key, Arc<Object>> = BTreeMap::new();
-        for file in scan.files.values() {
-            for object in &file.objects {
-                now.entry(object.meta.key.clone())
-                    .or_insert_with(|| object.clone());
-            }
-            for key in &file.refused {
-                if let Some(good) = self.objects.get(key) {
-                    now.entry(key.clone()).or_insert_with(|| good.clone());
-                }
-            }
+        // One source is enough: nobody takes folders away from a running Pilot.
+        let source: Arc<str> = "folders".into();
+        let place = |file: &Arc<str>| Place {
+            source: source.clone(),
+            file: file.clone(),
+        };
+        let sources = Sources {
+            sources: std::slice::from_ref(&source),
+            files: scan
+                .files
+                .values()
+                .map(|file| Scanned {
+                    place: place(&file.file),
+                    objects: &file.objects,
+                    refused: &file.refused,
+                    unidentified: file.unidentified,
+                })
+                .collect(),
+            lost: scan
+                .unreadable
+                .iter()
+                .map(|finding| Lost {
+                    source: source.clone(),
+                    path: finding.file.clone(),
+                })
+                .collect(),
+        };
+        let admission = admit(&sources, &self.world);
+        self.findings = scan.findings().cloned().collect();
+        self.findings.extend(admission.findings);
+        if self.revision == Revision(0) && !scan.unreadable.is_empty() {
+            return None;
         }
-        let mut changes = ChangeSet::new();
-        for (key, object) in &now {
-            if self
-                .objects
-                .get(key)
-                .is_none_or(|old| old.version != object.version)
-            {
-                changes.insert(key.clone(), Some(object.clone()));
-            }
-        }
-        changes.extend(
-            self.objects
-                .keys()
-                .filter(|key| !now.contains_key(*key))
-                .map(|key| (key.clone(), None)),
-        );
-        self.objects = now;
+        let changes = self.world.apply(admission.changes);
         if changes.is_empty() && self.revision > Revision(0) {
             return None;
         }
@@ -74,39 +82,62 @@ impl Files {
         Some(Arrived {
             revision: self.revision,
             changes,
+            at: Instant::now(),
         })
+    }
+
+    /// What there is to tell about the files of the last scan.
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
     }
 }
 
-/// Follows folders until `stop`.
+/// Follows folders until `stop`. What there is to tell about them goes to the log, once, and to the planner.
 pub async fn follow(
     folders: FolderOptions,
     registry: Options,
+    planner: Planner,
     out: mpsc::Sender<Arrived>,
     stop: Stop,
 ) {
-    let (scans, mut changed) = watch::channel(None);
+    let (scans, changed) = watch::channel(None);
     let watcher = config_source::watch(folders, scans, stop.clone());
-    let reader = async {
-        let mut files = Files::new(registry);
-        while changed.changed().await.is_ok() {
-            let Some(scan) = changed.borrow_and_update().clone() else {
-                continue;
-            };
-            for finding in scan.findings() {
-                tracing::warn!(file = finding.file, code = %finding.code, path = %finding.path, "{}", finding.message);
-            }
-            let taken = tokio::task::block_in_place(|| files.take(&scan));
-            if let Some(arrived) = taken
-                && out.send(arrived).await.is_err()
-            {
-                return;
-            }
-        }
-    };
     tokio::select! {
         () = watcher => {}
-        () = reader => {}
+        () = read(registry, planner, out, changed) => {}
         () = stop.wait() => {}
+    }
+}
+
+async fn read(
+    registry: Options,
+    planner: Planner,
+    out: mpsc::Sender<Arrived>,
+    mut changed: watch::Receiver<Option<Scan>>,
+) {
+    let mut files = Files::new(registry);
+    let mut told: Vec<Finding> = Vec::new();
+    while changed.changed().await.is_ok() {
+        let Some(scan) = changed.borrow_and_update().clone() else {
+            continue;
+        };
+        let taken = tokio::task::spawn_blocking(move || {
+            let arrived = files.take(&scan);
+            (files, arrived)
+        });
+        let Ok((back, arrived)) = taken.await else {
+            return;
+        };
+        files = back;
+        for finding in files.findings().iter().filter(|f| !told.contains(f)) {
+            tracing::warn!(file = finding.file, code = %finding.code, path = %finding.path, "{}", finding.message);
+        }
+        told = files.findings().to_vec();
+        planner.report_sources(told.clone());
+        if let Some(arrived) = arrived
+            && out.send(arrived).await.is_err()
+        {
+            return;
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Configuration from Galley: one delta stream, applied revision by revision, resumed for ever.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use envoy_api::envoy::config::core::v3::Node;
@@ -16,13 +16,17 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::transport::Endpoint;
 
-use crate::held::{COLLECTIONS, Configuration};
+use crate::held::{Agreement, BadResource, COLLECTIONS, Configuration};
+use crate::link::Link;
 use crate::metrics::Metrics;
 
 /// Largest response taken: Galley sends chunks of at most 1 MiB and one object of any size it accepts.
 const MAX_RESPONSE: usize = 64 << 20;
 /// A revision is written to disk this long after it arrived, with those that followed: a burst costs one write.
 const SAVE_AFTER: Duration = Duration::from_secs(1);
+
+/// While Galley is connected the file says so this often, so that after a restart it is known how old it is.
+const TOUCH_EVERY: Duration = Duration::from_secs(30);
 
 /// Where Galley is and what is kept of it.
 pub struct GalleyOptions {
@@ -40,81 +44,80 @@ pub struct Arrived {
     pub revision: Revision,
     /// What changes.
     pub changes: Vec<Change>,
+    /// When it was whole.
+    pub at: Instant,
 }
 
 /// Follows Galley until `stop`, handing over every revision; starts from the file if there is one.
 pub async fn follow(
     options: GalleyOptions,
     out: mpsc::Sender<Arrived>,
+    link: Link,
     metrics: Metrics,
     ready: Ready,
     stop: Stop,
 ) {
-    let mut configuration = Configuration::default();
-    if let Some(file) = &options.file
-        && let Some(saved) = Configuration::load(file)
-    {
-        tracing::info!(
-            revision = saved.revision().0,
-            "starting from the last revision on disk"
-        );
-        let arrived = Arrived {
-            revision: saved.revision(),
-            changes: saved.everything(),
-        };
-        configuration = saved;
-        if out.send(arrived).await.is_err() {
-            return;
-        }
+    let mut follower = Follower {
+        configuration: Configuration::default(),
+        options,
+        out,
+        link,
+        metrics,
+        ready,
+        heard: false,
+        unsaved: false,
+        save_at: Instant::now(),
+    };
+    if !follower.start_from_file().await {
+        return;
     }
+    follower.note_away();
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
     loop {
-        let mut stream = Stream {
-            configuration,
-            options: &options,
-            out: &out,
-            metrics: &metrics,
-            ready: &ready,
-            heard: false,
-            unsaved: false,
-            save_at: Instant::now(),
-        };
+        follower.heard = false;
         let outcome = tokio::select! {
-            () = stop.wait() => return,
-            outcome = stream.run() => outcome,
+            () = stop.wait() => break,
+            outcome = follower.run() => outcome,
         };
-        if stream.heard {
-            backoff.reset();
+        follower.configuration.drop_arriving();
+        if follower.heard {
+            follower.touch().await;
         }
-        configuration = stream.configuration;
-        configuration.drop_arriving();
-        metrics.galley(false);
-        let revision = configuration.revision();
-        ready.note(
-            "galley",
-            format!("Galley is away; serving revision {revision}"),
-        );
+        follower.link.away(Duration::ZERO);
+        follower.metrics.galley(false);
+        follower.note_away();
+        // Galley may be gone for long, and this process with it.
+        follower.save().await;
         match outcome {
-            End::Closed(why) => tracing::warn!(
-                address = options.address,
-                why,
-                "no stream from Galley; trying again"
-            ),
+            End::Closed(why) => {
+                if follower.heard {
+                    backoff.reset();
+                }
+                tracing::warn!(
+                    address = follower.options.address,
+                    why,
+                    "no stream from Galley; trying again"
+                );
+            }
             End::Diverged => {
                 tracing::error!(
-                    revision = revision.0,
+                    revision = follower.configuration.revision().0,
                     "this Pilot's copy differs from Galley's: fetching everything again"
                 );
-                metrics.diverged();
-                configuration.distrust();
+                follower.metrics.diverged();
+                follower.configuration.distrust();
             }
             End::Unwanted => return,
         }
         tokio::select! {
-            () = stop.wait() => return,
+            () = stop.wait() => break,
             () = tokio::time::sleep(backoff.next_delay()) => {}
         }
     }
+    if follower.heard {
+        follower.touch().await;
+    }
+    follower.save().await;
 }
 
 enum End {
@@ -123,22 +126,60 @@ enum End {
     Unwanted,
 }
 
-struct Stream<'a> {
+struct Follower {
     configuration: Configuration,
-    options: &'a GalleyOptions,
-    out: &'a mpsc::Sender<Arrived>,
-    metrics: &'a Metrics,
-    ready: &'a Ready,
+    options: GalleyOptions,
+    out: mpsc::Sender<Arrived>,
+    link: Link,
+    metrics: Metrics,
+    ready: Ready,
     heard: bool,
     unsaved: bool,
     save_at: Instant,
 }
 
-impl Stream<'_> {
+impl Follower {
+    /// Hands over what is on disk, if anything; `false` if nobody wants it.
+    async fn start_from_file(&mut self) -> bool {
+        let Some(file) = self.options.file.clone() else {
+            self.link.away(Duration::ZERO);
+            return true;
+        };
+        let loaded = tokio::task::spawn_blocking(move || {
+            Configuration::load(&file).map(|loaded| (loaded, age(&file)))
+        });
+        let Ok(Some(((saved, bad), age))) = loaded.await else {
+            self.link.away(Duration::ZERO);
+            return true;
+        };
+        self.link.away(age);
+        report(&bad, "the file of the last revision");
+        tracing::info!(
+            revision = saved.revision().0,
+            age_seconds = age.as_secs(),
+            "starting from the last revision on disk"
+        );
+        let arrived = Arrived {
+            revision: saved.revision(),
+            changes: saved.everything(),
+            at: Instant::now(),
+        };
+        self.configuration = saved;
+        self.out.send(arrived).await.is_ok()
+    }
+
+    fn note_away(&self) {
+        let what = match self.configuration.revision() {
+            Revision(0) => "Galley is away; nothing to serve yet".into(),
+            revision => format!("Galley is away; serving revision {revision}"),
+        };
+        self.ready.note("galley", what);
+    }
+
     async fn run(&mut self) -> End {
         match self.try_run().await {
             Ok(end) => end,
-            Err(error) => End::Closed(error.to_string()),
+            Err(error) => End::Closed(format!("{error:#}")),
         }
     }
 
@@ -160,6 +201,7 @@ impl Stream<'_> {
             .delta_aggregated_resources(outbox)
             .await?
             .into_inner();
+        let mut touch = tokio::time::interval(TOUCH_EVERY);
         loop {
             let response = tokio::select! {
                 response = responses.message() => response?,
@@ -167,36 +209,37 @@ impl Stream<'_> {
                     self.save().await;
                     continue;
                 }
+                _ = touch.tick(), if self.heard => {
+                    self.touch().await;
+                    continue;
+                }
             };
             let Some(response) = response else { break };
             if !self.heard {
                 self.heard = true;
                 self.metrics.galley(true);
+                self.link.up();
                 self.ready.clear_note("galley");
             }
-            let ack = DeltaDiscoveryRequest {
+            let mut answer = DeltaDiscoveryRequest {
                 type_url: response.type_url.clone(),
                 response_nonce: response.nonce.clone(),
                 ..DeltaDiscoveryRequest::default()
             };
-            match self.take(&response).await {
-                Ok(None) => requests.send(ack).await?,
-                Ok(Some(end)) => return Ok(end),
-                Err(error) => {
-                    tracing::error!(%error, type_url = response.type_url, "a resource from Galley cannot be used");
-                    let detail = rpc::Status {
-                        code: 3,
-                        message: error.to_string(),
-                        ..rpc::Status::default()
-                    };
-                    requests
-                        .send(DeltaDiscoveryRequest {
-                            error_detail: Some(detail),
-                            ..ack
-                        })
-                        .await?;
-                }
+            let bad = match self.take(&response).await? {
+                Taken::All => Vec::new(),
+                Taken::Without(bad) => bad,
+                Taken::End(end) => return Ok(end),
+            };
+            report(&bad, "Galley");
+            if let Some(first) = bad.first() {
+                answer.error_detail = Some(rpc::Status {
+                    code: 3,
+                    message: first.to_string(),
+                    ..rpc::Status::default()
+                });
             }
+            requests.send(answer).await?;
         }
         Ok(End::Closed("the stream ended".into()))
     }
@@ -223,12 +266,16 @@ impl Stream<'_> {
             .collect()
     }
 
-    async fn take(&mut self, response: &DeltaDiscoveryResponse) -> anyhow::Result<Option<End>> {
+    async fn take(&mut self, response: &DeltaDiscoveryResponse) -> anyhow::Result<Taken> {
         if response.type_url != RevisionEnd::type_url() {
             let kind = Kind::from_type_url(&response.type_url)
                 .ok_or_else(|| anyhow::anyhow!("{} was not asked for", response.type_url))?;
-            self.configuration.take(kind, response)?;
-            return Ok(None);
+            let bad = self.configuration.take(kind, response);
+            return Ok(if bad.is_empty() {
+                Taken::All
+            } else {
+                Taken::Without(bad)
+            });
         }
         for resource in response
             .resources
@@ -236,31 +283,103 @@ impl Stream<'_> {
             .filter_map(|r| r.resource.as_ref())
         {
             let end = RevisionEnd::decode(&*resource.value)?;
-            let (changes, agrees) = self.configuration.finish(&end);
-            if !agrees {
-                return Ok(Some(End::Diverged));
+            let (changes, agreement) = self.configuration.finish(&end);
+            match agreement {
+                Agreement::Same => {}
+                Agreement::Differs => return Ok(Taken::End(End::Diverged)),
+                Agreement::DiffersAnew => {
+                    self.metrics.diverged();
+                    tracing::error!(
+                        revision = end.number,
+                        "this Pilot's copy differs from Galley's although all of it is new; serving it: are both of one version?"
+                    );
+                }
             }
-            let revision = self.configuration.revision();
-            if self.out.send(Arrived { revision, changes }).await.is_err() {
-                return Ok(Some(End::Unwanted));
+            let arrived = Arrived {
+                revision: self.configuration.revision(),
+                changes,
+                at: Instant::now(),
+            };
+            if self.out.send(arrived).await.is_err() {
+                return Ok(Taken::End(End::Unwanted));
             }
             if !self.unsaved {
                 self.unsaved = self.options.file.is_some();
                 self.save_at = Instant::now() + SAVE_AFTER;
             }
         }
-        Ok(None)
+        Ok(Taken::All)
     }
 
+    /// Writes the revision held to disk if that is still to be done.
     async fn save(&mut self) {
-        self.unsaved = false;
+        if !std::mem::take(&mut self.unsaved) {
+            return;
+        }
         let Some(file) = self.options.file.clone() else {
             return;
         };
         let configuration = self.configuration.clone();
         let saved = tokio::task::spawn_blocking(move || configuration.save(&file)).await;
-        if let Ok(Err(error)) = saved {
-            tracing::warn!(%error, "the revision could not be kept on disk");
+        match saved {
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the revision could not be kept on disk");
+                let note = format!("the last revision is not on disk: {error}");
+                self.ready.note("data-dir", note);
+            }
+            Ok(Ok(())) | Err(_) => self.ready.clear_note("data-dir"),
         }
     }
+
+    /// Says on the file that what it holds was still right a moment ago.
+    async fn touch(&self) {
+        let Some(file) = self.options.file.clone() else {
+            return;
+        };
+        let touched = tokio::task::spawn_blocking(move || touch(&file));
+        if let Ok(Err(error)) = touched.await
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::debug!(%error, "the time of the file of the last revision could not be set");
+        }
+    }
+}
+
+enum Taken {
+    All,
+    Without(Vec<BadResource>),
+    End(End),
+}
+
+fn report(bad: &[BadResource], from: &str) {
+    for bad in bad {
+        tracing::error!(
+            name = bad.name,
+            reason = bad.reason,
+            from,
+            "a resource cannot be used; its last good version stays"
+        );
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "files carry wall-clock times, and this shell reads them"
+)]
+fn age(file: &Path) -> Duration {
+    let written = std::fs::metadata(file).and_then(|meta| meta.modified());
+    let now = std::time::SystemTime::now();
+    written
+        .ok()
+        .and_then(|written| now.duration_since(written).ok())
+        .unwrap_or_default()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "files carry wall-clock times, and this shell writes them"
+)]
+fn touch(file: &Path) -> std::io::Result<()> {
+    let file = std::fs::File::options().append(true).open(file)?;
+    file.set_modified(std::time::SystemTime::now())
 }

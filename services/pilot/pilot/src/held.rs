@@ -1,6 +1,6 @@
 //! What this Pilot holds of Galley's configuration: the last whole revision, kept on disk for the day Galley is away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -28,17 +28,31 @@ pub const COLLECTIONS: [Kind; 8] = [
 #[derive(Debug, Clone)]
 struct Held {
     version: u64,
-    object: Arc<Object>,
+    /// The object of that version; of one that cannot be used, the last that could, if there was one.
+    object: Option<Arc<Object>>,
+    /// Whether `object` is of that version.
+    current: bool,
 }
 
-/// A resource that cannot be used.
-#[derive(Debug, thiserror::Error)]
+/// A resource that cannot be used: it alone is left at its last good version.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{name}: {reason}")]
 pub struct BadResource {
     /// Its name.
     pub name: String,
     /// Why.
     pub reason: String,
+}
+
+/// Whether what is held at the end of a revision is what Galley holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Agreement {
+    /// It is.
+    Same,
+    /// It is not: something was lost on the way.
+    Differs,
+    /// It is not, although everything was fetched anew: the two sides count differently, and nothing better is to be had.
+    DiffersAnew,
 }
 
 /// A whole revision, and what has arrived of the next one.
@@ -49,6 +63,8 @@ pub struct Configuration {
     digest: Digest,
     /// Changes of the revision that is arriving.
     arriving: BTreeMap<Key, Option<Held>>,
+    /// What was taken over without being handed on, as the revision did not agree.
+    withheld: BTreeSet<Key>,
     /// Everything is fetched anew: what does not arrive is gone.
     anew: bool,
 }
@@ -77,10 +93,8 @@ impl Configuration {
 
     /// Everything, as changes from nothing.
     pub fn everything(&self) -> Vec<Change> {
-        self.objects
-            .values()
-            .map(|held| Change::Upsert(held.object.clone()))
-            .collect()
+        let objects = self.objects.values().filter_map(|held| held.object.clone());
+        objects.map(Change::Upsert).collect()
     }
 
     /// Fetches everything anew with the next stream, and serves what there is until then.
@@ -93,54 +107,89 @@ impl Configuration {
         self.arriving.clear();
     }
 
-    /// Takes one chunk of a collection.
-    ///
-    /// # Errors
-    /// The first resource that cannot be used; nothing of the chunk is taken.
-    pub fn take(
-        &mut self,
-        kind: Kind,
-        response: &DeltaDiscoveryResponse,
-    ) -> Result<(), BadResource> {
-        let mut chunk = BTreeMap::new();
+    /// Takes one chunk of a collection. Returns the resources that cannot be used; everything else is taken.
+    pub fn take(&mut self, kind: Kind, response: &DeltaDiscoveryResponse) -> Vec<BadResource> {
+        let mut bad = Vec::new();
         for resource in &response.resources {
-            let held = read(kind, resource).map_err(|reason| BadResource {
-                name: resource.name.clone(),
-                reason,
-            })?;
-            chunk.insert(held.object.meta.key.clone(), Some(held));
+            let read = version(resource).and_then(|version| Ok((version, read(kind, resource))));
+            let (key, held) = match read {
+                Ok((version, Ok(object))) => {
+                    let key = object.meta.key.clone();
+                    let held = Held {
+                        version,
+                        object: Some(object),
+                        current: true,
+                    };
+                    (key, held)
+                }
+                Ok((version, Err(reason))) => {
+                    bad.push(BadResource {
+                        name: resource.name.clone(),
+                        reason,
+                    });
+                    let key = key(kind, &resource.name);
+                    let known = self.objects.get(&key);
+                    let held = Held {
+                        version,
+                        object: known.and_then(|known| known.object.clone()),
+                        current: false,
+                    };
+                    (key, held)
+                }
+                Err(reason) => {
+                    bad.push(BadResource {
+                        name: resource.name.clone(),
+                        reason,
+                    });
+                    continue;
+                }
+            };
+            self.arriving.insert(key, Some(held));
         }
         for name in &response.removed_resources {
-            chunk.insert(key(kind, name), None);
+            self.arriving.insert(key(kind, name), None);
         }
-        self.arriving.extend(chunk);
-        Ok(())
+        bad
     }
 
-    /// The revision has arrived whole: what changes, and whether the outcome is what Galley holds.
-    pub fn finish(&mut self, end: &galley::Revision) -> (Vec<Change>, bool) {
-        let mut changes = Vec::new();
-        if std::mem::take(&mut self.anew) {
+    /// The revision has arrived whole: what changes, and whether the outcome is what Galley holds. If it differs, the changes are kept for the
+    /// revision that does not.
+    pub fn finish(&mut self, end: &galley::Revision) -> (Vec<Change>, Agreement) {
+        let anew = std::mem::take(&mut self.anew);
+        if anew {
             for key in self.objects.keys() {
                 self.arriving.entry(key.clone()).or_insert(None);
             }
         }
+        let mut changed = std::mem::take(&mut self.withheld);
         for (key, held) in std::mem::take(&mut self.arriving) {
             let (url, name) = (key.kind.type_url(), key.path());
             if let Some(old) = self.objects.remove(&key) {
                 self.digest.remove(&url, &name, old.version);
             }
-            match held {
-                Some(held) => {
-                    self.digest.add(&url, &name, held.version);
-                    changes.push(Change::Upsert(held.object.clone()));
-                    self.objects.insert(key, held);
-                }
-                None => changes.push(Change::Delete(key)),
+            changed.insert(key.clone());
+            if let Some(held) = held {
+                self.digest.add(&url, &name, held.version);
+                self.objects.insert(key, held);
             }
         }
+        let agreement = match (self.digest.0 == end.digest, anew) {
+            (true, _) => Agreement::Same,
+            (false, false) => {
+                self.withheld = changed;
+                return (Vec::new(), Agreement::Differs);
+            }
+            (false, true) => Agreement::DiffersAnew,
+        };
         self.revision = Revision(end.number);
-        (changes, self.digest.0 == end.digest)
+        let change = |key: Key| match self.objects.get(&key) {
+            Some(Held {
+                object: Some(object),
+                ..
+            }) => Change::Upsert(object.clone()),
+            Some(Held { object: None, .. }) | None => Change::Delete(key),
+        };
+        (changed.into_iter().map(change).collect(), agreement)
     }
 
     /// Writes the revision held, whole or not at all.
@@ -148,24 +197,26 @@ impl Configuration {
     /// # Errors
     /// What the file system says; the file written before is still there.
     pub fn save(&self, path: &Path) -> io::Result<()> {
+        let resource = |(key, held): (&Key, &Held)| {
+            let object = held.object.as_ref()?;
+            // An old object under its new version would never be sent again.
+            let version = if held.current { held.version } else { 0 };
+            Some(Resource {
+                name: key.path(),
+                version: hex(version),
+                resource: Some(prost_types::Any {
+                    type_url: key.kind.type_url(),
+                    value: galley::Object {
+                        json: object.to_wire().into(),
+                    }
+                    .encode_to_vec(),
+                }),
+                ..Resource::default()
+            })
+        };
         let saved = DeltaDiscoveryResponse {
             system_version_info: self.revision.to_string(),
-            resources: self
-                .objects
-                .iter()
-                .map(|(key, held)| Resource {
-                    name: key.path(),
-                    version: hex(held.version),
-                    resource: Some(prost_types::Any {
-                        type_url: key.kind.type_url(),
-                        value: galley::Object {
-                            json: held.object.to_wire().into(),
-                        }
-                        .encode_to_vec(),
-                    }),
-                    ..Resource::default()
-                })
-                .collect(),
+            resources: self.objects.iter().filter_map(resource).collect(),
             ..DeltaDiscoveryResponse::default()
         };
         let partial = path.with_extension("partial");
@@ -175,39 +226,48 @@ impl Configuration {
         std::fs::rename(&partial, path)
     }
 
-    /// Reads what [`Configuration::save`] wrote; `None` if there is nothing usable.
-    pub fn load(path: &Path) -> Option<Configuration> {
+    /// Reads what [`Configuration::save`] wrote, and what of it cannot be used any more; `None` if there is nothing usable.
+    pub fn load(path: &Path) -> Option<(Configuration, Vec<BadResource>)> {
         let saved = DeltaDiscoveryResponse::decode(&*std::fs::read(path).ok()?).ok()?;
-        let mut configuration = Configuration::default();
-        for resource in &saved.resources {
-            let kind = Kind::from_type_url(&resource.resource.as_ref()?.type_url)?;
-            let held = read(kind, resource).ok()?;
-            configuration
-                .arriving
-                .insert(held.object.meta.key.clone(), Some(held));
+        let revision = saved.system_version_info.parse().ok()?;
+        let mut by_kind: BTreeMap<Kind, DeltaDiscoveryResponse> = BTreeMap::new();
+        for resource in saved.resources {
+            let url = resource.resource.as_ref().map(|any| &*any.type_url);
+            // A collection of another version of the program.
+            let Some(kind) = url.and_then(Kind::from_type_url) else {
+                continue;
+            };
+            by_kind.entry(kind).or_default().resources.push(resource);
         }
-        let number = saved.system_version_info.parse().ok()?;
-        configuration.finish(&galley::Revision {
-            number,
-            ..galley::Revision::default()
-        });
-        Some(configuration)
+        let (mut configuration, mut bad) = (Configuration::default(), Vec::new());
+        for (kind, response) in &by_kind {
+            bad.extend(configuration.take(*kind, response));
+        }
+        for (key, held) in std::mem::take(&mut configuration.arriving) {
+            let Some(held) = held.filter(|held| held.object.is_some()) else {
+                continue;
+            };
+            let (url, name) = (key.kind.type_url(), key.path());
+            configuration.digest.add(&url, &name, held.version);
+            configuration.objects.insert(key, held);
+        }
+        configuration.revision = Revision(revision);
+        Some((configuration, bad))
     }
 }
 
-fn read(kind: Kind, resource: &Resource) -> Result<Held, String> {
+fn version(resource: &Resource) -> Result<u64, String> {
+    u64::from_str_radix(&resource.version, 16).map_err(|_| "its version is no hash".to_owned())
+}
+
+fn read(kind: Kind, resource: &Resource) -> Result<Arc<Object>, String> {
     let any = resource.resource.as_ref().ok_or("there is no body")?;
     let message = galley::Object::decode(&*any.value).map_err(|e| e.to_string())?;
     let object = Object::from_wire(&message.json).map_err(|e| e.to_string())?;
     if object.meta.key.kind != kind || object.meta.key.path() != resource.name {
         return Err(format!("it holds {}", object.meta.key));
     }
-    let version = u64::from_str_radix(&resource.version, 16)
-        .map_err(|_| "its version is no hash".to_owned())?;
-    Ok(Held {
-        version,
-        object: Arc::new(object),
-    })
+    Ok(Arc::new(object))
 }
 
 fn key(kind: Kind, name: &str) -> Key {

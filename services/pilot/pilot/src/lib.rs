@@ -12,6 +12,7 @@ pub mod debug;
 pub mod files;
 pub mod galley;
 mod held;
+pub mod link;
 pub mod metrics;
 pub mod node;
 pub mod peers;

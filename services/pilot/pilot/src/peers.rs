@@ -7,10 +7,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bus::{Bus, Gather, Kv};
+use bus::{Bus, Gather, Kv, Message};
 use bytes::Bytes;
-use mesh_api::pilot::{PilotStatus, RevisionStatus};
-use prost::Message;
+use mesh_api::pilot::{PilotStatus, Question, RevisionStatus};
+use parking_lot::Mutex;
+use prost::Message as _;
 use service_kit::Stop;
 
 use crate::roster::Roster;
@@ -23,12 +24,18 @@ const STATUS: &str = "flotilla.pilot.status";
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often peers are asked again while somebody waits.
 const POLL: Duration = Duration::from_millis(250);
+/// Most bytes of proxies in one answer; the rest is asked for by name.
+const PAGE: usize = bus::MAX_PAYLOAD / 2;
+/// Most names of proxies of one kind in an answer about a revision. Counts are always exact.
+const MAX_NAMES: usize = 2_000;
 
 /// This Pilot among its peers.
 pub struct Peers {
     roster: Arc<Roster>,
     bus: Arc<dyn Bus>,
     pilots: Arc<dyn Kv>,
+    /// The other Pilots when the bus was last there: while it is away they are not forgotten.
+    known: Mutex<BTreeSet<String>>,
 }
 
 impl Peers {
@@ -42,6 +49,7 @@ impl Peers {
             roster,
             bus,
             pilots,
+            known: Mutex::default(),
         }))
     }
 
@@ -55,23 +63,12 @@ impl Peers {
                 _ = heartbeat.tick() => {
                     // Away or unknown: the next heartbeat, or the bus itself, puts it again.
                     let _ = self.pilots.put(self.roster.pilot(), Bytes::new()).await;
+                    // Also what makes us remember the others, should the bus go away.
+                    self.others().await;
                 }
                 question = questions.next() => {
                     let Some(question) = question else { break };
-                    let asked: Result<RevisionStatus, _> = RevisionStatus::decode(question.payload.clone());
-                    let answer = match asked {
-                        Ok(asked) if asked.revision > 0 => {
-                            let mut progress = self.roster.progress(asked.revision);
-                            progress.silent_pilots = vec![self.roster.pilot().to_owned()];
-                            progress.encode_to_vec()
-                        }
-                        _ => self.roster.status().encode_to_vec(),
-                    };
-                    if answer.len() > bus::MAX_PAYLOAD {
-                        tracing::warn!(bytes = answer.len(), "an answer is too large for the bus; the asking Pilot will call this one silent");
-                        continue;
-                    }
-                    let _ = question.respond(answer).await;
+                    self.answer(&question).await;
                 }
             }
         }
@@ -83,42 +80,98 @@ impl Peers {
         Ok(())
     }
 
-    /// Names of the other Pilots that are registered.
+    async fn answer(&self, message: &Message) {
+        let Ok(question) = Question::decode(message.payload.clone()) else {
+            return;
+        };
+        if !question.pilot.is_empty() && question.pilot != self.roster.pilot() {
+            return;
+        }
+        let answer = if question.revision > 0 {
+            let mut progress = self.roster.progress(question.revision);
+            progress.pending.truncate(MAX_NAMES);
+            progress.rejected.truncate(MAX_NAMES);
+            progress.silent_pilots = vec![self.roster.pilot().to_owned()];
+            progress.encode_to_vec()
+        } else {
+            page(self.roster.status(), question.from).encode_to_vec()
+        };
+        // A lost answer is a silent Pilot to the one who asked.
+        let _ = message.respond(answer).await;
+    }
+
+    /// Names of the other Pilots that are registered, or were when the bus was last there.
     async fn others(&self) -> BTreeSet<String> {
-        let listed = self.pilots.list().await.unwrap_or_default();
-        listed
+        let Ok(listed) = self.pilots.list().await else {
+            return self.known.lock().clone();
+        };
+        let others: BTreeSet<String> = listed
             .into_iter()
             .map(|(name, _)| name)
             .filter(|name| name != self.roster.pilot())
-            .collect()
+            .collect();
+        self.known.lock().clone_from(&others);
+        others
     }
 
-    async fn ask(&self, question: Vec<u8>, others: usize) -> Vec<Bytes> {
-        // We answer too, being subscribed.
+    async fn ask(&self, question: &Question, expect: usize) -> Vec<Bytes> {
         let gather = Gather {
             timeout: PATIENCE,
-            expect: Some(others + 1),
+            expect: Some(expect),
         };
         self.bus
-            .request_many(STATUS, question.into(), gather)
+            .request_many(STATUS, question.encode_to_vec().into(), gather)
             .await
             .unwrap_or_default()
     }
 
-    /// What every Pilot knows, this one first; and the names of those that did not answer.
+    /// What every Pilot knows, this one first; and the names of those that did not answer in full.
     pub async fn status(&self) -> (Vec<PilotStatus>, Vec<String>) {
         let mut all = vec![self.roster.status()];
         let mut silent = self.others().await;
         if !silent.is_empty() {
-            for answer in self.ask(Vec::new(), silent.len()).await {
-                if let Ok(status) = PilotStatus::decode(answer)
-                    && silent.remove(&status.pilot)
-                {
-                    all.push(status);
+            // We answer too, being subscribed.
+            let answers = self.ask(&Question::default(), silent.len() + 1).await;
+            for answer in answers {
+                let Ok(mut status) = PilotStatus::decode(answer) else {
+                    continue;
+                };
+                if !silent.remove(&status.pilot) {
+                    continue;
                 }
+                if !self.complete(&mut status).await {
+                    silent.insert(status.pilot.clone());
+                }
+                all.push(status);
             }
         }
+        all[1..].sort_by(|a, b| a.pilot.cmp(&b.pilot));
         (all, silent.into_iter().collect())
+    }
+
+    /// Fetches the proxies that did not fit into the first answer; whether all are there now.
+    async fn complete(&self, status: &mut PilotStatus) -> bool {
+        while (status.proxies.len() as u64) < status.total_proxies {
+            let question = Question {
+                pilot: status.pilot.clone(),
+                from: status.proxies.len() as u64,
+                ..Question::default()
+            };
+            let answers = self.ask(&question, 1).await;
+            let more = answers
+                .into_iter()
+                .find_map(|answer| PilotStatus::decode(answer).ok());
+            match more {
+                // Some may have left meanwhile; the newest count is right.
+                Some(more) if !more.proxies.is_empty() => {
+                    status.total_proxies = more.total_proxies;
+                    status.proxies.extend(more.proxies);
+                }
+                Some(more) => return more.total_proxies <= status.proxies.len() as u64,
+                None => return false,
+            }
+        }
+        true
     }
 
     /// How far a revision has come on every Pilot.
@@ -126,19 +179,16 @@ impl Peers {
         let mut sum = self.roster.progress(revision);
         let mut silent = self.others().await;
         if !silent.is_empty() {
-            let question = RevisionStatus {
+            let question = Question {
                 revision,
-                ..RevisionStatus::default()
+                ..Question::default()
             };
-            for answer in self.ask(question.encode_to_vec(), silent.len()).await {
+            for answer in self.ask(&question, silent.len() + 1).await {
                 let Ok(part) = RevisionStatus::decode(answer) else {
                     continue;
                 };
-                if !part
-                    .silent_pilots
-                    .first()
-                    .is_some_and(|pilot| silent.remove(pilot))
-                {
+                let who = part.silent_pilots.first();
+                if !who.is_some_and(|pilot| silent.remove(pilot)) {
                     continue;
                 }
                 sum.live += part.live;
@@ -151,6 +201,18 @@ impl Peers {
         }
         sum.silent_pilots = silent.into_iter().collect();
         sum
+    }
+
+    /// The other Pilot a proxy is connected to, if there is one.
+    pub async fn holder(&self, proxy: &str) -> Option<String> {
+        let (pilots, _) = self.status().await;
+        let of = |status: &PilotStatus| {
+            let named = |p: &mesh_api::pilot::ProxyStatus| {
+                p.proxy == proxy || p.node_id == proxy || p.proxy.split('.').next() == Some(proxy)
+            };
+            status.proxies.iter().any(named)
+        };
+        pilots.into_iter().skip(1).find(of).map(|s| s.pilot)
     }
 
     /// Waits until a revision is live everywhere, or nobody is left to wait for but those who refuse it, or the deadline.
@@ -170,5 +232,56 @@ impl Peers {
             }
             tokio::time::sleep(POLL).await;
         }
+    }
+}
+
+/// As many proxies as one answer carries, from the given one on.
+fn page(mut status: PilotStatus, from: u64) -> PilotStatus {
+    let from = usize::try_from(from).unwrap_or(usize::MAX);
+    let mut room = PAGE;
+    let listed = std::mem::take(&mut status.proxies);
+    status.proxies = listed
+        .into_iter()
+        .skip(from)
+        .take_while(|proxy| {
+            // Its own length, and what comes around it.
+            let len = proxy.encoded_len() + 8;
+            let fits = len <= room;
+            room = room.saturating_sub(len);
+            fits
+        })
+        .collect();
+    status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mesh_api::pilot::ProxyStatus;
+
+    #[test]
+    fn pages_cover_every_proxy_once() {
+        let proxies: Vec<_> = (0..5_000)
+            .map(|n| ProxyStatus {
+                proxy: format!("pod-{n}.{}", "n".repeat(400)),
+                ..ProxyStatus::default()
+            })
+            .collect();
+        let whole = PilotStatus {
+            total_proxies: proxies.len() as u64,
+            proxies,
+            ..PilotStatus::default()
+        };
+        let (mut found, mut pages) = (Vec::new(), 0);
+        while found.len() < whole.proxies.len() {
+            let part = page(whole.clone(), found.len() as u64);
+            assert!(part.encoded_len() < bus::MAX_PAYLOAD);
+            assert!(!part.proxies.is_empty());
+            found.extend(part.proxies);
+            pages += 1;
+        }
+        assert_eq!(found, whole.proxies);
+        assert_eq!(pages, 5);
+        assert!(page(whole, 5_000).proxies.is_empty());
     }
 }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use mesh_model::{Change, Delta, Mesh, Proxy, ProxyKind, Touch};
-use mesh_types::Revision;
+use mesh_types::{Finding, Kind, Revision};
 use pilot_core::generate::{ClassSets, Generator, InboundSets};
 use pilot_core::{InboundKey, OutboundKey};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -29,6 +29,10 @@ pub enum Command {
         revision: Revision,
         /// What changes.
         changes: Vec<Change>,
+        /// When the first of it reached this Pilot.
+        arrived: Instant,
+        /// Told when every snapshot holds it.
+        done: oneshot::Sender<()>,
     },
     /// A proxy connected; the answer is where its snapshots appear.
     Connect {
@@ -49,22 +53,50 @@ pub enum Command {
 #[derive(Clone)]
 pub struct Planner {
     commands: mpsc::UnboundedSender<Command>,
+    sources: watch::Sender<Vec<Finding>>,
 }
 
 impl Planner {
-    /// Starts the planner's thread. It ends when the last `Planner` is dropped.
-    pub fn start(roster: Arc<Roster>, metrics: Metrics) -> std::io::Result<Planner> {
+    /// Starts the planner's thread, which ends when the last `Planner` is dropped. The receiver hears `Ok` then, and an error if the thread
+    /// died of a bug: nothing would ever change again, so the process must end.
+    ///
+    /// # Errors
+    /// The system has no thread to give.
+    pub fn start(
+        roster: Arc<Roster>,
+        metrics: Metrics,
+    ) -> std::io::Result<(Planner, oneshot::Receiver<()>)> {
         // Unbounded, and bounded by its senders: each stream has at most two commands under way, ingestion one.
         let (commands, inbox) = mpsc::unbounded_channel();
+        let (ended, end) = oneshot::channel();
         std::thread::Builder::new()
             .name("planner".into())
-            .spawn(move || State::new(roster, metrics).run(inbox))?;
-        Ok(Planner { commands })
+            .spawn(move || {
+                State::new(roster, metrics).run(inbox);
+                let _ = ended.send(());
+            })?;
+        let planner = Planner {
+            commands,
+            sources: watch::Sender::new(Vec::new()),
+        };
+        Ok((planner, end))
     }
 
     /// Sends a command; after the planner's end nothing happens, as the process is stopping.
     pub fn send(&self, command: Command) {
         let _ = self.commands.send(command);
+    }
+
+    /// Applies a change set; returns once every snapshot holds it.
+    pub async fn apply(&self, revision: Revision, changes: Vec<Change>, arrived: Instant) {
+        let (done, finished) = oneshot::channel();
+        self.send(Command::Apply {
+            revision,
+            changes,
+            arrived,
+            done,
+        });
+        let _ = finished.await;
     }
 
     /// Registers a proxy and returns where its snapshots appear.
@@ -80,6 +112,16 @@ impl Planner {
             reply,
         });
         answer.await.ok()
+    }
+
+    /// Replaces what there is to tell about the sources of configuration, besides what the mesh itself shows.
+    pub fn report_sources(&self, findings: Vec<Finding>) {
+        self.sources.send_replace(findings);
+    }
+
+    /// What there is to tell about the sources of configuration.
+    pub fn source_findings(&self) -> Vec<Finding> {
+        self.sources.borrow().clone()
     }
 
     /// The mesh as it is.
@@ -137,7 +179,16 @@ impl State {
     fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
         while let Some(command) = inbox.blocking_recv() {
             match command {
-                Command::Apply { revision, changes } => self.apply(revision, &changes),
+                Command::Apply {
+                    revision,
+                    changes,
+                    arrived,
+                    done,
+                } => {
+                    self.metrics.applying(revision, &changes, arrived);
+                    self.apply(revision, &changes);
+                    let _ = done.send(());
+                }
                 Command::Connect { id, proxy, reply } => {
                     let _ = reply.send(self.connect(id, proxy));
                 }
@@ -282,7 +333,26 @@ impl State {
         }
         self.metrics
             .built(revision, started.elapsed(), self.classes.len());
+        self.count(changes);
         self.roster.built(revision);
+    }
+
+    /// Sizes of the mesh, counted only when they may have changed.
+    fn count(&self, changes: &[Change]) {
+        let concerns = |kind: Kind| {
+            changes.iter().any(|change| match change {
+                Change::Upsert(object) => object.meta.key.kind == kind,
+                Change::Delete(key) => key.kind == kind,
+            })
+        };
+        if concerns(Kind::MeshService) {
+            self.metrics.services(self.mesh.services().count());
+        }
+        if concerns(Kind::VirtualService) {
+            let objects = self.mesh.objects();
+            let rules = objects.filter(|o| o.meta.key.kind == Kind::VirtualService);
+            self.metrics.virtual_services(rules.count());
+        }
     }
 
     /// Makes anew what a change touches, class by class; returns whose resources are others now.

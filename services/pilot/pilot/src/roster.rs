@@ -12,8 +12,9 @@ use mesh_api::pilot::{PilotStatus, ProxyStatus, Rejection, RevisionStatus, TypeS
 use mesh_types::Revision;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
-use xds_core::{Session, Snapshot, TypeId, WatchStatus};
+use xds_core::{Session, Snapshot, WatchStatus};
 
+use crate::link::Link;
 use crate::planner::ConnectionId;
 
 /// Everything that is known about one stream.
@@ -153,6 +154,7 @@ pub struct Roster {
     connections: RwLock<BTreeMap<ConnectionId, Arc<Connection>>>,
     next_id: AtomicU64,
     built: AtomicU64,
+    link: Link,
     /// Counts whatever may change an answer: acknowledgements, arrivals, revisions.
     news: watch::Sender<u64>,
 }
@@ -165,6 +167,7 @@ impl Roster {
             connections: RwLock::default(),
             next_id: AtomicU64::new(1),
             built: AtomicU64::new(0),
+            link: Link::default(),
             news: watch::Sender::new(0),
         }
     }
@@ -172,6 +175,11 @@ impl Roster {
     /// Name of this Pilot.
     pub fn pilot(&self) -> &str {
         &self.pilot
+    }
+
+    /// How this Pilot stands with Galley.
+    pub fn link(&self) -> &Link {
+        &self.link
     }
 
     /// A number for a new stream.
@@ -211,9 +219,12 @@ impl Roster {
         self.news.send_modify(|count| *count += 1);
     }
 
-    /// Says that every snapshot now holds this revision.
+    /// Says that every snapshot now holds this revision. A lower one than before means that Galley counts anew: its store was lost.
     pub fn built(&self, revision: Revision) {
-        self.built.fetch_max(revision.0, SeqCst);
+        if self.built.swap(revision.0, SeqCst) > revision.0 {
+            let connections = self.connections.read();
+            connections.values().for_each(|c| c.live.store(0, SeqCst));
+        }
         self.tell();
     }
 
@@ -257,12 +268,15 @@ impl Roster {
             .map(|c| c.status(&self.pilot, built))
             .collect();
         proxies.sort_by(|a, b| (&a.proxy, a.connected_us).cmp(&(&b.proxy, b.connected_us)));
+        let (galley_connected, stale) = self.link.report();
         PilotStatus {
             pilot: self.pilot.clone(),
             revision: built,
+            total_proxies: proxies.len() as u64,
             proxies,
+            galley_connected,
+            stale_seconds: stale.as_secs(),
             at_us: now_us(),
-            ..PilotStatus::default()
         }
     }
 
@@ -313,6 +327,3 @@ pub fn now_us() -> i64 {
         .duration_since(UNIX_EPOCH)
         .map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX))
 }
-
-/// Types in the order in which reports list them.
-pub const REPORTED: [TypeId; 4] = [TypeId::Cds, TypeId::Lds, TypeId::Eds, TypeId::Rds];

@@ -72,10 +72,10 @@ pub async fn run(args: Args, bus: Arc<dyn Bus>, stop: Stop) -> Result<(), RunErr
     let first = ready.condition("configuration", "the first revision");
     let tasks = Tasks::new(&stop, &ready);
 
-    let grpc = service_kit::bind(args.grpc_addr.to_string(), "--grpc-addr").await?;
-    let http = service_kit::bind(args.http_addr.to_string(), "--http-addr").await?;
+    let grpc = service_kit::bind(args.grpc_addr.to_string(), "grpc-addr").await?;
+    let http = service_kit::bind(args.http_addr.to_string(), "http-addr").await?;
     let monitoring =
-        service_kit::bind(args.common.monitoring_addr.to_string(), "--monitoring-addr").await?;
+        service_kit::bind(args.common.monitoring_addr.to_string(), "monitoring-addr").await?;
     let mut ports = PortsFile::new();
     for (name, listener) in [
         ("grpc", &grpc),
@@ -93,21 +93,35 @@ pub async fn run(args: Args, bus: Arc<dyn Bus>, stop: Stop) -> Result<(), RunErr
         .unwrap_or_else(|| default_name(grpc.local_addr().ok()));
 
     let roster = Arc::new(Roster::new(name.clone()));
-    let planner =
+    let (planner, planner_end) =
         Planner::start(roster.clone(), metrics.clone()).map_err(|error| RunError::Io {
             what: "planner thread".into(),
             error,
         })?;
+    tasks.spawn("planner", {
+        let stop = stop.clone();
+        async move {
+            tokio::select! {
+                () = stop.wait() => Ok(()),
+                end = planner_end => end.map_err(|_| "it panicked (this is a bug, please report it)"),
+            }
+        }
+    });
     let (built, is_built) = watch::channel(false);
     {
         let mut news = roster.news();
-        let roster = roster.clone();
+        let (roster, stop) = (roster.clone(), stop.clone());
         tasks.spawn_infallible("first-revision", async move {
-            while roster.revision() == 0 && news.changed().await.is_ok() {}
+            while roster.revision() == 0 {
+                tokio::select! {
+                    () = stop.wait() => return,
+                    changed = news.changed() => if changed.is_err() { return },
+                }
+            }
             let _ = built.send(true);
             first.met();
             // Keeps the sender: streams watch it as long as the process lives.
-            built.closed().await;
+            stop.wait().await;
         });
     }
 
@@ -117,7 +131,7 @@ pub async fn run(args: Args, bus: Arc<dyn Bus>, stop: Stop) -> Result<(), RunErr
             after: args.debounce_after,
             max: args.debounce_max,
         };
-        debounce(arriving, planner.clone(), settings)
+        debounce(arriving, planner.clone(), settings, metrics.clone())
     });
     if args.config_dir.is_empty() {
         let file = match &args.data_dir {
@@ -140,6 +154,7 @@ pub async fn run(args: Args, bus: Arc<dyn Bus>, stop: Stop) -> Result<(), RunErr
             galley::follow(
                 options,
                 arrived,
+                roster.link().clone(),
                 metrics.clone(),
                 ready.clone(),
                 stop.clone(),
@@ -156,7 +171,7 @@ pub async fn run(args: Args, bus: Arc<dyn Bus>, stop: Stop) -> Result<(), RunErr
         };
         tasks.spawn_infallible(
             "files",
-            files::follow(folders, options, arrived, stop.clone()),
+            files::follow(folders, options, planner.clone(), arrived, stop.clone()),
         );
     }
 
