@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use imbl::OrdMap;
-use mesh_config::Object;
-use mesh_registry::{Options, Registry};
-use mesh_types::{Key, Kind};
+use mesh_registry::{ChangeSet, Options, Registry};
+use mesh_types::Key;
 
 use crate::distribute::Snapshot;
 use crate::world::{Change, World};
@@ -16,7 +14,6 @@ use crate::world::{Change, World};
 pub struct State {
     world: World,
     registry: Registry,
-    services: OrdMap<Key, Arc<Object>>,
     snapshot: Arc<Snapshot>,
 }
 
@@ -39,32 +36,21 @@ impl State {
         &self.world
     }
 
-    /// Services in normal form, from whatever platform.
-    pub fn services(&self) -> &OrdMap<Key, Arc<Object>> {
-        &self.services
-    }
-
     /// What is distributed.
     pub fn snapshot(&self) -> &Arc<Snapshot> {
         &self.snapshot
     }
 
-    /// Goes on to a revision that is in the store.
+    /// Goes on to a revision that is in the store. Returns what changes in normal form.
     pub fn advance(
         &mut self,
         changes: BTreeMap<Key, Change>,
         revision: u64,
         committed_us: i64,
-    ) -> Arc<Snapshot> {
+    ) -> ChangeSet {
         let written = self.world.apply(changes);
         let normal = self.registry.apply(&written);
-        for (key, object) in normal.iter().filter(|(k, _)| k.kind == Kind::MeshService) {
-            match object {
-                Some(object) => drop(self.services.insert(key.clone(), object.clone())),
-                None => drop(self.services.remove(key)),
-            }
-        }
         self.snapshot = Arc::new(self.snapshot.next(revision, committed_us, &normal));
-        self.snapshot.clone()
+        normal
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config_source::Scan;
+use galley_core::analyze::News;
 use galley_core::{Admission, Change, Held, Snapshot, State};
 use mesh_types::{Finding, Key, Kind};
 use service_kit::{Backoff, Condition, Ready, Stop};
@@ -67,8 +68,8 @@ pub struct Published {
     pub committed: watch::Sender<u64>,
     /// What the sources' authors should know, without what only an analysis of the whole shows.
     pub findings: watch::Sender<Arc<Vec<Finding>>>,
-    /// What an analysis reads.
-    pub analyzed: watch::Sender<Option<galley_core::analyze::Input>>,
+    /// What an analysis has not seen yet; whoever analyzes takes it out.
+    pub news: watch::Sender<News>,
     /// Whether this process writes.
     pub writer: watch::Sender<bool>,
     /// The store, once it is open.
@@ -81,7 +82,7 @@ impl Default for Published {
             snapshot: watch::Sender::default(),
             committed: watch::Sender::default(),
             findings: watch::Sender::default(),
-            analyzed: watch::Sender::default(),
+            news: watch::Sender::default(),
             writer: watch::Sender::default(),
             store: watch::Sender::default(),
         }
@@ -451,15 +452,16 @@ impl Keeper {
 
     /// Publishes a revision that is in the store.
     async fn advance(&mut self, changes: BTreeMap<Key, Change>, revision: u64, committed_us: i64) {
-        let (snapshot, input) = self
-            .compute(move |state| {
-                let snapshot = state.advance(changes, revision, committed_us);
-                (snapshot, galley_core::analyze::Input::of(state))
-            })
+        let normal = self
+            .compute(move |state| state.advance(changes, revision, committed_us))
             .await;
+        let snapshot = self.state.snapshot().clone();
         self.metrics.published(&snapshot);
         self.out.snapshot.send_replace(snapshot);
-        self.out.analyzed.send_replace(Some(input));
+        self.out.news.send_modify(|news| {
+            news.changes.extend(normal);
+            news.world = self.state.world().clone();
+        });
         self.revision_known.met();
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::Bus;
+use galley_core::analyze::{Analyst, News};
 use mesh_types::Finding;
 use prometheus::Registry;
 use service_kit::{ListenAddr, PortsFile, Ready, ServeConfig, Stop, Tasks};
@@ -125,8 +126,14 @@ pub async fn run(args: Args, bus: Arc<dyn Bus>, stop: Stop) -> Result<(), RunErr
     tasks.spawn("keeper", keeper.run(stop.clone()));
 
     let (analysis, analyzed) = watch::channel(Arc::new(Vec::new()));
-    let analyst = analyze(published.clone(), analysis, metrics.clone(), stop.clone());
-    tasks.spawn_infallible("analysis", analyst);
+    let work = analyze(
+        Analyst::new(&args.domain),
+        published.clone(),
+        analysis,
+        metrics.clone(),
+        stop.clone(),
+    );
+    tasks.spawn_infallible("analysis", work);
 
     let streams = Streams {
         snapshots: published.snapshot.subscribe(),
@@ -163,27 +170,36 @@ pub async fn run(args: Args, bus: Arc<dyn Bus>, stop: Stop) -> Result<(), RunErr
 
 /// Analyzes the newest revision after it was published, so that nobody waits for it, and counts all findings.
 async fn analyze(
+    mut analyst: Analyst,
     published: Published,
     out: watch::Sender<Arc<Vec<Finding>>>,
     metrics: Metrics,
     stop: Stop,
 ) {
-    let mut inputs = published.analyzed.subscribe();
+    let mut news = published.news.subscribe();
     let mut found = published.findings.subscribe();
     loop {
         tokio::select! {
             () = stop.wait() => return,
-            Ok(()) = inputs.changed() => {
-                let Some(input) = inputs.borrow_and_update().clone() else { continue };
-                let done = tokio::task::spawn_blocking(move || galley_core::analyze::analyze(&input));
-                let Ok(now) = done.await else { continue };
-                out.send_if_modified(|known| {
-                    let news = **known != now;
-                    if news {
-                        *known = Arc::new(now);
-                    }
-                    news
+            Ok(()) = news.changed() => {
+                let mut unseen = News::default();
+                // Taking it out is no news to anybody.
+                published.news.send_if_modified(|news| {
+                    std::mem::swap(&mut unseen, news);
+                    false
                 });
+                let done = tokio::task::spawn_blocking(move || {
+                    let findings = analyst.analyze(unseen);
+                    (analyst, findings)
+                });
+                let Ok((back, now)) = done.await else {
+                    tracing::error!("findings about more than one object end here: the analysis failed");
+                    return;
+                };
+                analyst = back;
+                if **out.borrow() != now {
+                    out.send_replace(Arc::new(now));
+                }
             }
             Ok(()) = found.changed() => {}
         }

@@ -1,11 +1,12 @@
 //! Flags to watched folders, and scans to what `galley-core` reads.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use config_source::{FolderOptions, Scan};
 use galley_core::{Lost, Place, Scanned, Sources};
-use mesh_types::{Finding, Level};
+use mesh_types::{Finding, Key, Level};
 use serde::Serialize;
 
 use crate::args::{Args, SourceUrl};
@@ -123,7 +124,9 @@ impl SourceSet {
             if let Some(status) = out.get_mut(*root) {
                 status.files += 1;
                 status.objects += file.objects.len();
-                status.refused += file.refused.len() + usize::from(file.unidentified);
+                // One object may be refused for several reasons.
+                let refused: BTreeSet<&Key> = file.refused.iter().collect();
+                status.refused += refused.len() + usize::from(file.unidentified);
             }
         }
         for ((root, _), trouble) in scan.lost.iter().zip(&scan.unreadable) {
