@@ -4,7 +4,7 @@
 //! protocol header, to a listener of the bootstrap that restores that address and hands the connection to whichever listener of Pilot's it
 //! belongs to. From there on everything is as in a pod.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
 use serde_json::{Value, json};
 
@@ -28,6 +28,20 @@ pub fn header(source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
     bytes.extend(source.port().to_be_bytes());
     bytes.extend(destination.port().to_be_bytes());
     bytes
+}
+
+/// Mesh settings that give the listeners of 15001 and 15006, which open on every address, ports that nobody else uses.
+///
+/// # Panics
+/// If there are none.
+pub fn mesh_config() -> String {
+    let [a, b] = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a port"));
+    let port = |listener: &TcpListener| listener.local_addr().expect("its address").port();
+    format!(
+        "proxyListenPort: {}\nproxyInboundListenPort: {}\n",
+        port(&a),
+        port(&b)
+    )
 }
 
 /// The listener that takes captured connections.

@@ -30,16 +30,20 @@ pub const HTTP: u16 = 9080;
 /// TCP port of service `echo`.
 pub const TCP: u16 = 9000;
 
-/// Servers of `e2e/mesh`: name, last number of the address, port.
-const SERVERS: &[(&str, u8, u16)] = &[
+/// HTTP servers of `e2e/mesh`: name, last number of the address, port.
+const HTTP_SERVERS: &[(&str, u8, u16)] = &[
     ("reviews-v1", 11, HTTP),
     ("reviews-v2", 12, HTTP),
     ("reviews-v3", 13, HTTP),
     ("ratings-v1", 21, HTTP),
+    ("external", 41, HTTP),
+];
+
+/// The same of TCP servers.
+const TCP_SERVERS: &[(&str, u8, u16)] = &[
     ("echo-v1", 31, TCP),
     ("echo-v2", 32, TCP),
-    ("external", 41, HTTP),
-    ("external-tcp", 41, TCP),
+    ("external-tcp", 42, HTTP),
 ];
 
 /// A network, a folder of configuration and the servers.
@@ -60,13 +64,11 @@ impl Site {
         let net = Network::reserve();
         let dir = tempfile::Builder::new().prefix("flotilla-e2e-").tempdir();
         let mut servers = BTreeMap::new();
-        for &(name, host, port) in SERVERS {
-            let address = net.at(host, port);
-            let server = match port {
-                TCP => Backend::tcp(name, address).await,
-                _ => Backend::http(name, address).await,
-            };
-            servers.insert(name, server);
+        for &(name, host, port) in HTTP_SERVERS {
+            servers.insert(name, Backend::http(name, net.at(host, port)).await);
+        }
+        for &(name, host, port) in TCP_SERVERS {
+            servers.insert(name, Backend::tcp(name, net.at(host, port)).await);
         }
         let site = Site {
             servers,

@@ -68,6 +68,16 @@ impl World {
         world
     }
 
+    /// The same with a client whose connections are captured ([`crate::capture`]), and mesh settings (lines of bare MeshConfig). It is no
+    /// workload that the common mesh's Sidecar selects.
+    ///
+    /// # Panics
+    /// If something does not come up in time.
+    pub async fn captured(suite: &'static str, protocol: Protocol, mesh_config: &str) -> World {
+        let client = Identity::sidecar("walker", hosts::CLIENT).captured();
+        World::with_client(suite, protocol, client, mesh_config).await
+    }
+
     /// Adds a proxy; returns when everything is live on it.
     ///
     /// # Panics

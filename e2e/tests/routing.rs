@@ -1,10 +1,15 @@
-//! Which server a request reaches.
+//! Which server an HTTP request reaches.
 
-use e2e::{Call, Protocol, Traffic, World};
+use std::collections::BTreeMap;
+
+use e2e::wait::eventually;
+use e2e::{Answer, Call, Protocol, World};
 
 e2e::both_protocols! {
     routes_by_header_and_user,
-    edits_fail_no_request,
+    splits_by_weight,
+    mirrors,
+    hashes_consistently,
 }
 
 async fn routes_by_header_and_user(protocol: Protocol) {
@@ -14,23 +19,89 @@ async fn routes_by_header_and_user(protocol: Protocol) {
     assert_eq!(answer.backend(), "reviews-v3");
 }
 
-async fn edits_fail_no_request(protocol: Protocol) {
-    let world = World::of("request-routing", protocol).await;
-    let traffic = Traffic::start(world.client(), Call::get("reviews:9080", "/"));
-    traffic.more(20).await;
-    world.edit("routes.yaml").await;
-    let before = traffic.so_far();
-    assert_eq!(
-        world.client().get("reviews:9080", "/").await.backend(),
-        "reviews-v3",
-        "live means live"
-    );
-    traffic.more(20).await;
-    let after = traffic.without_failure();
-    let of = |tally: &e2e::traffic::Tally, backend: &str| {
-        tally.answers.get(backend).copied().unwrap_or_default()
+fn by_backend(answers: &[Answer]) -> BTreeMap<String, usize> {
+    let mut count = BTreeMap::new();
+    for answer in answers {
+        *count.entry(answer.backend()).or_default() += 1;
+    }
+    count
+}
+
+async fn splits_by_weight(protocol: Protocol) {
+    let world = World::of("weighted-split", protocol).await;
+    let send = async |path: &str, count| {
+        let call = Call::get("reviews:9080", path);
+        by_backend(&world.client().burst(&call, count, 8).await)
     };
-    // The request that was under way may still have gone to the old server.
-    assert!(of(&after, "200 reviews-v1") <= of(&before, "200 reviews-v1") + 1);
-    assert!(of(&after, "200 reviews-v3") >= 18);
+    let split = send("/", 1000).await;
+    let v1 = split["reviews-v1"];
+    // Five standard deviations to either side.
+    assert!((740..=860).contains(&v1), "{split:?}");
+    assert_eq!(v1 + split["reviews-v2"], 1000, "{split:?}");
+    assert_eq!(send("/none", 50).await, [("reviews-v2".into(), 50)].into());
+    assert_eq!(
+        send("/single", 20).await,
+        [("reviews-v3".into(), 20)].into()
+    );
+}
+
+async fn mirrors(protocol: Protocol) {
+    let world = World::of("mirroring", protocol).await;
+    let [v1, v2, v3] =
+        ["reviews-v1", "reviews-v2", "reviews-v3"].map(|name| world.site.server(name));
+    let send = async |path: &str| {
+        let call = Call::get("reviews:9080", path).header("x-kept", "yes");
+        let answers = world.client().burst(&call, 10, 1).await;
+        assert_eq!(by_backend(&answers), [("reviews-v1".into(), 10)].into());
+    };
+    let reach = async |server: &e2e::Backend, count: usize| {
+        eventually("copies arrive", async || match server.count() {
+            now if now == count => Ok(()),
+            now => Err(format!("{} has {now} of {count}", server.name())),
+        })
+        .await;
+    };
+
+    send("/one").await;
+    reach(v2, 10).await;
+    assert_eq!((v1.count(), v3.count()), (10, 0));
+    let copy = &v2.seen()[0];
+    assert_eq!((&*copy.host, &*copy.path), ("reviews:9080", "/one"));
+    assert_eq!(copy.headers["x-kept"], "yes");
+
+    send("/none").await;
+    send("/many").await;
+    reach(v2, 20).await;
+    reach(v3, 10).await;
+    assert!(v2.seen().iter().all(|seen| seen.path != "/none"));
+}
+
+async fn hashes_consistently(protocol: Protocol) {
+    let world = World::of("consistent-hash", protocol).await;
+    let client = world.client();
+    let mut owners = BTreeMap::new();
+    for _ in 0..3 {
+        for user in 0..20 {
+            let call = Call::get("reviews:9080", "/").header("x-user", format!("user-{user}"));
+            let owner = client.must(&call).await.backend();
+            let before = owners.entry(user).or_insert_with(|| owner.clone());
+            assert_eq!(*before, owner, "user {user} moved");
+        }
+    }
+    let mut servers: Vec<_> = owners.into_values().collect();
+    servers.sort();
+    servers.dedup();
+    assert!(servers.len() > 1, "everybody is on {servers:?}");
+
+    // By cookie.
+    world.edit("subsets.yaml").await;
+    for _ in 0..5 {
+        let first = client.get("reviews:9080", "/").await;
+        let cookie = first.header("set-cookie");
+        let cookie = cookie.split(';').next().unwrap_or_default();
+        assert!(cookie.starts_with("user="), "{:?}", first.headers);
+        let call = Call::get("reviews:9080", "/").header("cookie", cookie);
+        let owners = by_backend(&client.burst(&call, 5, 1).await);
+        assert_eq!(owners.len(), 1, "{cookie} moved: {owners:?}");
+    }
 }
