@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use http_body_util::{BodyExt as _, Empty};
-use hyper::Request;
 use hyper::body::Bytes;
+use hyper::{Request, StatusCode};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde::de::DeserializeOwned;
@@ -35,22 +35,7 @@ pub async fn get<T: DeserializeOwned>(
         format!("http://{base}")
     };
     let url = format!("{}{path}", base.trim_end_matches('/'));
-    let request = Request::get(&url)
-        .body(Empty::<Bytes>::new())
-        .with_context(|| format!("{url} is no URL"))?;
-    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
-    let answer = async {
-        let response = client.request(request).await?;
-        let status = response.status();
-        let body = response.into_body().collect().await?.to_bytes();
-        Ok::<_, anyhow::Error>((status, body))
-    };
-    let (status, body) = tokio::time::timeout(patience, answer)
-        .await
-        .map_err(|_| anyhow!("{url} did not answer within {}s", patience.as_secs()))?
-        .with_context(|| {
-            format!("{url} cannot be reached; is it running, and is this its address?")
-        })?;
+    let (status, body) = fetch(&url, patience).await?;
     if !status.is_success() {
         let said: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
         let message = said["message"].as_str().map_or_else(
@@ -61,4 +46,29 @@ pub async fn get<T: DeserializeOwned>(
     }
     serde_json::from_slice(&body)
         .with_context(|| format!("{url} answered something else than expected"))
+}
+
+/// Gets text, with the status it came with.
+pub async fn text(url: &str, patience: Duration) -> anyhow::Result<(u16, String)> {
+    let (status, body) = fetch(url, patience).await?;
+    Ok((status.as_u16(), String::from_utf8_lossy(&body).into_owned()))
+}
+
+async fn fetch(url: &str, patience: Duration) -> anyhow::Result<(StatusCode, Bytes)> {
+    let request = Request::get(url)
+        .body(Empty::<Bytes>::new())
+        .with_context(|| format!("{url} is no URL"))?;
+    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+    let answer = async {
+        let response = client.request(request).await?;
+        let status = response.status();
+        let body = response.into_body().collect().await?.to_bytes();
+        Ok::<_, anyhow::Error>((status, body))
+    };
+    tokio::time::timeout(patience, answer)
+        .await
+        .map_err(|_| anyhow!("{url} did not answer within {}s", patience.as_secs()))?
+        .with_context(|| {
+            format!("{url} cannot be reached; is it running, and is this its address?")
+        })
 }

@@ -4,6 +4,7 @@
 
 mod client;
 mod commands;
+mod report;
 mod table;
 
 use clap::{Parser, Subcommand};
@@ -41,10 +42,19 @@ enum Command {
     Pilot(Box<pilot::Args>),
     /// Run Galley alone
     Galley(Box<galley::Args>),
+    /// Run a program that ends when its parent does
+    #[command(hide = true)]
+    Child(commands::child::Args),
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if let Command::Child(args) = &args.command {
+        return match commands::child::run(args) {
+            Ok(never) => match never {},
+            Err(error) => fail(&error),
+        };
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -67,14 +77,17 @@ fn main() -> ExitCode {
             Command::Up(args) => commands::up::run(*args).await,
             Command::Pilot(args) => commands::services::pilot(*args).await,
             Command::Galley(args) => commands::services::galley(*args).await,
+            Command::Child(_) => unreachable!("handled before there were threads"),
         }
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     match outcome {
         Ok(code) => code,
-        Err(error) => {
-            eprintln!("flotilla: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => fail(&error),
     }
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("flotilla: {error:#}");
+    ExitCode::FAILURE
 }

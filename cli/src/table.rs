@@ -5,13 +5,21 @@ use serde::Serialize;
 /// How to print.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Output {
-    /// A table.
+    /// For people.
     #[default]
+    #[value(alias = "table")]
     Short,
     /// JSON.
     Json,
     /// YAML.
     Yaml,
+}
+
+impl Output {
+    /// Whether people read it.
+    pub fn is_table(self) -> bool {
+        self == Output::Short
+    }
 }
 
 /// Prints a value as JSON or YAML.

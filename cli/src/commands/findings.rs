@@ -3,9 +3,8 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use serde_json::Value;
-
 use crate::client;
+use crate::report::Report;
 use crate::table::{self, Output};
 
 /// Flags.
@@ -31,43 +30,47 @@ pub struct Args {
 
 /// Prints every finding.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let mut findings: Vec<Value> =
+    let mut findings: Vec<Report> =
         client::get(&args.galley, "/v1/findings", Duration::from_secs(10)).await?;
     if let Some(namespace) = &args.namespace {
-        findings.retain(|finding| finding["namespace"] == **namespace);
+        findings.retain(|finding| finding.namespace.as_ref() == Some(namespace));
     }
-    if args.output != Output::Short {
+    if args.output.is_table() {
+        table::lines(&HEAD, &findings.iter().map(row).collect::<Vec<_>>())
+            .iter()
+            .for_each(|line| println!("{line}"));
+    } else {
         table::print(&findings, args.output)?;
-        return Ok(ExitCode::SUCCESS);
     }
-    let cell = |finding: &Value, field: &str| finding[field].as_str().unwrap_or("-").to_owned();
-    let rows: Vec<Vec<String>> = findings
-        .iter()
-        .map(|f| {
-            [
-                "level",
-                "code",
-                "kind",
-                "namespace",
-                "name",
-                "path",
-                "message",
-            ]
-            .map(|field| cell(f, field))
-            .into()
-        })
-        .collect();
-    let head = [
-        "LEVEL",
-        "CODE",
-        "KIND",
-        "NAMESPACE",
-        "NAME",
-        "PATH",
-        "MESSAGE",
-    ];
-    table::lines(&head, &rows)
-        .iter()
-        .for_each(|line| println!("{line}"));
     Ok(ExitCode::SUCCESS)
+}
+
+const HEAD: [&str; 7] = ["LEVEL", "CODE", "KIND", "NAME", "FILE", "PATH", "MESSAGE"];
+
+fn row(finding: &Report) -> Vec<String> {
+    let dash = |text: Option<&str>| {
+        text.filter(|text| !text.is_empty())
+            .unwrap_or("-")
+            .to_owned()
+    };
+    let name = finding
+        .name
+        .as_ref()
+        .map(|name| match finding.namespace.as_deref() {
+            None | Some("") => name.clone(),
+            Some(namespace) => format!("{name}.{namespace}"),
+        });
+    let file = match finding.line {
+        0 => finding.file.clone(),
+        line => format!("{}:{line}", finding.file),
+    };
+    vec![
+        finding.level().to_owned(),
+        finding.code.clone(),
+        dash(finding.kind.as_deref()),
+        dash(name.as_deref()),
+        dash(Some(&file)),
+        dash(Some(&finding.path)),
+        finding.message.clone(),
+    ]
 }

@@ -11,7 +11,7 @@ use mesh_types::Level;
 use pilot::files::Files;
 use serde_json::{Value, json};
 
-use crate::commands::validate;
+use crate::report::Report;
 use crate::table::{self, Output};
 
 /// Flags.
@@ -46,7 +46,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         .findings()
         .filter(|finding| finding.level == Level::Error)
     {
-        eprintln!("{}", validate::line(finding));
+        eprintln!("{}", Report::from(finding).line());
     }
     let mut files = Files::new(Options {
         domain: (*args.domain).into(),

@@ -225,7 +225,7 @@ fn snapshot(revision: u64, resources: &Resources) -> Snapshot {
         let encoded: Vec<Arc<Encoded>> = resources
             .iter()
             .filter(|((url, _), _)| url == type_id.url())
-            .map(|((url, name), bytes)| Arc::new(Encoded::new(&**name, type_id, bytes)))
+            .map(|((_, name), bytes)| Arc::new(Encoded::new(&**name, type_id, bytes)))
             .collect();
         snapshot.set(type_id, Arc::new(Set::from_sorted(encoded)));
     }

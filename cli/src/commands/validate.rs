@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use config_source::Scanner;
-use mesh_types::{Finding, Level};
 
+use crate::report::Report;
 use crate::table::{self, Output};
 
 /// Flags.
@@ -26,56 +27,50 @@ pub struct Args {
 
 /// Prints one line per finding; fails if one is an error.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    // A name mistyped in a script must not pass for good configuration.
+    for path in &args.filename {
+        std::fs::metadata(path).with_context(|| format!("-f {}", path.display()))?;
+    }
     let mut scanner = Scanner::new(args.filename, &*args.namespace);
     let (scan, _) = scanner.scan();
-    let findings: Vec<&Finding> = scan.findings().collect();
-    match args.output {
-        Output::Short => findings
+    let reports: Vec<Report> = scan.findings().map(Report::from).collect();
+    if args.output.is_table() {
+        reports
             .iter()
-            .for_each(|finding| println!("{}", line(finding))),
-        output => table::print(&findings, output)?,
+            .for_each(|report| println!("{}", report.line()));
+        let objects = scan.files.values().map(|file| file.objects.len()).sum();
+        eprintln!("{}", summary(objects, scan.files.len(), reports.len()));
+    } else {
+        table::print(&reports, args.output)?;
     }
-    if args.output == Output::Short {
-        let objects: usize = scan.files.values().map(|file| file.objects.len()).sum();
-        eprintln!(
-            "{objects} objects in {} files are good, {} findings",
-            scan.files.len(),
-            findings.len()
-        );
-    }
-    let bad = findings.iter().any(|finding| finding.level == Level::Error);
-    Ok(if bad {
+    Ok(if reports.iter().any(Report::is_error) {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
     })
 }
 
-/// File, level, object, place, code and message.
-pub fn line(finding: &Finding) -> String {
-    let level = match finding.level {
-        Level::Error => "error",
-        Level::Warning => "warning",
-        Level::Info => "info",
+/// "12 objects in 3 files are good, 1 finding".
+fn summary(objects: usize, files: usize, findings: usize) -> String {
+    let count = |n: usize, what: &str| match n {
+        1 => format!("1 {what}"),
+        n => format!("{n} {what}s"),
     };
-    let object = finding
-        .key
-        .as_ref()
-        .map(|key| format!("{key}: "))
-        .unwrap_or_default();
-    let path = finding.path.to_string();
-    let path = if path.is_empty() {
-        path
-    } else {
-        format!("{path}: ")
-    };
-    let file = if finding.file.is_empty() {
-        String::new()
-    } else {
-        format!("{}: ", finding.file)
-    };
+    let are = if objects == 1 { "is" } else { "are" };
     format!(
-        "{file}{level}: {object}{path}{} [{}]",
-        finding.message, finding.code
+        "{} in {} {are} good, {}",
+        count(objects, "object"),
+        count(files, "file"),
+        count(findings, "finding")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::summary;
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!(summary(1, 1, 0), "1 object in 1 file is good, 0 findings");
+    }
 }

@@ -24,7 +24,7 @@ pub use backoff::Backoff;
 pub use duration::{DurationError, parse_duration};
 pub use http::{Version, http_router};
 pub use listen::{BindError, ListenAddr, bind};
-pub use logs::{LogControl, LogError, LogFormat, init_logs};
+pub use logs::{LogControl, LogError, LogFormat, init_logs, init_logs_to};
 pub use ports::PortsFile;
 pub use process::register_process_metrics;
 pub use ready::{Condition, Ready, ReadyReport};

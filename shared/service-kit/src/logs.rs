@@ -66,9 +66,25 @@ impl LogControl {
 /// # Errors
 /// See [`LogError`].
 pub fn init_logs(format: LogFormat, levels: &str) -> Result<LogControl, LogError> {
-    let (filter, handle) = reload::Layer::new(filter(levels)?);
     let ansi = std::io::stderr().is_terminal();
-    let layer = layer(format, ansi, std::io::stderr);
+    init_logs_to(format, levels, ansi, std::io::stderr)
+}
+
+/// The same to anywhere: a `std::fs::File` in a `Mutex` or `Arc`, a function that returns a writer. `ansi`: with colours.
+///
+/// # Errors
+/// See [`LogError`].
+pub fn init_logs_to<W>(
+    format: LogFormat,
+    levels: &str,
+    ansi: bool,
+    writer: W,
+) -> Result<LogControl, LogError>
+where
+    W: for<'w> fmt::MakeWriter<'w> + Send + Sync + 'static,
+{
+    let (filter, handle) = reload::Layer::new(filter(levels)?);
+    let layer = layer(format, ansi, writer);
     tracing_subscriber::registry()
         .with(layer.with_filter(filter))
         .try_init()

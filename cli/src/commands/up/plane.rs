@@ -1,0 +1,405 @@
+//! Galley and Pilot: as tasks of this process, or as processes of their own with a NATS server between them.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{anyhow, bail};
+use bus::{Bus, BusOptions};
+use clap::{Parser, ValueEnum as _};
+use service_kit::Stop;
+use tokio::task::JoinHandle;
+
+use super::args::Args;
+use super::children::{Children, Index, Spec};
+use super::state::State;
+
+/// How often a file is looked for.
+const POLL: Duration = Duration::from_millis(5);
+
+/// A listener of the plane: its name in the ports file, its flag, and the port that the commands of `flotilla` expect.
+type Listener = (&'static str, &'static str, u16);
+
+const GALLEY: [Listener; 3] = [
+    ("grpc", "--grpc-addr", 9901),
+    ("http", "--http-addr", 8081),
+    ("monitoring", "--monitoring-addr", 15015),
+];
+const PILOT: [Listener; 3] = [
+    ("grpc", "--grpc-addr", 15010),
+    ("http", "--http-addr", 8080),
+    ("monitoring", "--monitoring-addr", 15014),
+];
+
+/// Where one service listens, by listener.
+pub type Addresses = BTreeMap<String, SocketAddr>;
+
+/// A running plane.
+pub struct Plane {
+    /// Of Galley.
+    pub galley: Addresses,
+    /// Of Pilot.
+    pub pilot: Addresses,
+    /// The NATS server, if there is one.
+    pub nats: Option<String>,
+    how: How,
+}
+
+enum How {
+    /// Tasks of this process, in the order in which they stop.
+    Tasks(Vec<Task>),
+    /// Processes, in the order in which they stop.
+    Processes(Vec<Index>),
+}
+
+struct Task {
+    name: &'static str,
+    stop: Stop,
+    run: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Plane {
+    /// Starts it; returns when everything listens.
+    pub async fn start(
+        args: &Args,
+        state: &State,
+        nats_server: Option<&Path>,
+        children: &mut Children,
+    ) -> anyhow::Result<Plane> {
+        match nats_server {
+            Some(program) => Plane::processes(args, state, program, children).await,
+            None => Plane::tasks(args, state).await,
+        }
+    }
+
+    async fn tasks(args: &Args, state: &State) -> anyhow::Result<Plane> {
+        let bus = bus::connect("memory:", &BusOptions::default()).await?;
+        let mut galley_task = {
+            let arguments = galley_arguments(args, state, "memory:");
+            let galley = parse::<galley::Args>("galley", arguments)?;
+            task("Galley", |stop| run_galley(galley, bus.clone(), stop))
+        };
+        let galley = ports_of_task(&mut galley_task, &ports_file(state, "galley")).await?;
+        let mut pilot_task = {
+            let arguments = pilot_arguments(args, state, &galley, "memory:")?;
+            let pilot = parse::<pilot::Args>("pilot", arguments)?;
+            task("Pilot", |stop| run_pilot(pilot, bus, stop))
+        };
+        let pilot = ports_of_task(&mut pilot_task, &ports_file(state, "pilot")).await?;
+        Ok(Plane {
+            galley,
+            pilot,
+            nats: None,
+            how: How::Tasks(vec![pilot_task, galley_task]),
+        })
+    }
+
+    async fn processes(
+        args: &Args,
+        state: &State,
+        nats_server: &Path,
+        children: &mut Children,
+    ) -> anyhow::Result<Plane> {
+        let flotilla = std::env::current_exe()?;
+        let service = |children: &mut Children, name: &str, arguments: Vec<OsString>| {
+            let arguments = std::iter::once(name.into()).chain(arguments).collect();
+            children.start(Spec {
+                name: name.to_owned(),
+                program: flotilla.clone(),
+                arguments,
+                log: state.log(name),
+            })
+        };
+
+        let nats = children.start(Spec {
+            name: "nats-server".into(),
+            program: nats_server.to_owned(),
+            arguments: nats_arguments(state, -1),
+            log: state.log("nats-server"),
+        })?;
+        let folder = state.dir.join("run/nats");
+        let url = children.wait_for(nats, || nats_url(&folder)).await?;
+        // Started again, it must be where the others look for it.
+        if let Some(port) = url.rsplit(':').next().and_then(|port| port.parse().ok()) {
+            children.set_arguments(nats, nats_arguments(state, port));
+        }
+
+        let arguments = galley_arguments(args, state, &url);
+        let galley_child = service(children, "galley", arguments.clone())?;
+        let file = ports_file(state, "galley");
+        let galley = children.wait_for(galley_child, || addresses(&file)).await?;
+        children.set_arguments(galley_child, pinned("galley", arguments, &GALLEY, &galley));
+
+        let arguments = pilot_arguments(args, state, &galley, &url)?;
+        let pilot_child = service(children, "pilot", arguments.clone())?;
+        let file = ports_file(state, "pilot");
+        let pilot = children.wait_for(pilot_child, || addresses(&file)).await?;
+        children.set_arguments(pilot_child, pinned("pilot", arguments, &PILOT, &pilot));
+        Ok(Plane {
+            galley,
+            pilot,
+            nats: Some(url),
+            how: How::Processes(vec![pilot_child, galley_child, nats]),
+        })
+    }
+
+    /// Returns only if a task ends, which none should. (Processes are watched by whoever has the [`Children`].)
+    pub async fn ended(&mut self) -> anyhow::Error {
+        let How::Tasks(tasks) = &mut self.how else {
+            return std::future::pending().await;
+        };
+        let runs = tasks.iter_mut().map(|task| {
+            let name = task.name;
+            Box::pin(async move { failure(name, (&mut task.run).await) })
+        });
+        futures::future::select_all(runs).await.0
+    }
+
+    /// Ends it in order.
+    pub async fn stop(self, children: &mut Children) {
+        match self.how {
+            How::Tasks(tasks) => {
+                for task in tasks {
+                    task.stop.trigger();
+                    if !task.run.is_finished()
+                        && let Ok(Err(error)) = task.run.await
+                    {
+                        tracing::warn!(
+                            error = format!("{error:#}"),
+                            "{} did not end well",
+                            task.name
+                        );
+                    }
+                }
+            }
+            How::Processes(processes) => {
+                for process in processes {
+                    children.stop([process]).await;
+                }
+            }
+        }
+    }
+}
+
+async fn run_galley(args: galley::Args, bus: Arc<dyn Bus>, stop: Stop) -> anyhow::Result<()> {
+    Ok(galley::run(args, bus, stop).await?)
+}
+
+async fn run_pilot(args: pilot::Args, bus: Arc<dyn Bus>, stop: Stop) -> anyhow::Result<()> {
+    Ok(pilot::run(args, bus, stop).await?)
+}
+
+fn task<F>(name: &'static str, run: impl FnOnce(Stop) -> F) -> Task
+where
+    F: Future<Output = anyhow::Result<()>> + Send + 'static,
+{
+    let stop = Stop::new();
+    let run = tokio::spawn(run(stop.clone()));
+    Task { name, stop, run }
+}
+
+fn failure(
+    name: &str,
+    outcome: Result<anyhow::Result<()>, tokio::task::JoinError>,
+) -> anyhow::Error {
+    match outcome {
+        Ok(Ok(())) => anyhow!("{name} ended"),
+        Ok(Err(error)) => error.context(format!("{name} ended")),
+        Err(error) => anyhow::Error::from(error).context(format!("{name} broke down")),
+    }
+}
+
+async fn ports_of_task(task: &mut Task, file: &Path) -> anyhow::Result<Addresses> {
+    let mut poll = tokio::time::interval(POLL);
+    loop {
+        tokio::select! {
+            _ = poll.tick() => if let Some(addresses) = addresses(file) {
+                return Ok(addresses);
+            },
+            outcome = &mut task.run => return Err(failure(task.name, outcome)),
+        }
+    }
+}
+
+/// What a service wrote once it listened.
+fn addresses(file: &Path) -> Option<Addresses> {
+    serde_json::from_slice(&std::fs::read(file).ok()?).ok()
+}
+
+/// What the NATS server wrote, which names the file itself.
+fn nats_url(folder: &Path) -> Option<String> {
+    let file = std::fs::read_dir(folder).ok()?.next()?.ok()?.path();
+    let ports: serde_json::Value = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
+    Some(ports["nats"][0].as_str()?.to_owned())
+}
+
+fn parse<A: Parser>(name: &str, arguments: Vec<OsString>) -> anyhow::Result<A> {
+    A::try_parse_from(std::iter::once(name.into()).chain(arguments))
+        .map_err(|error| anyhow!("{name}: {error}"))
+}
+
+fn ports_file(state: &State, service: &str) -> PathBuf {
+    state.dir.join("run").join(format!("{service}.json"))
+}
+
+fn nats_arguments(state: &State, port: i32) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = vec!["-a".into(), "127.0.0.1".into(), "-p".into()];
+    arguments.push(port.to_string().into());
+    arguments.extend(["-js".into(), "-sd".into(), state.dir.join("nats").into()]);
+    arguments.extend(["--ports_file_dir".into(), state.dir.join("run/nats").into()]);
+    arguments
+}
+
+fn galley_arguments(args: &Args, state: &State, bus: &str) -> Vec<OsString> {
+    let mut arguments = common(args, state, "galley", &GALLEY, bus);
+    arguments.extend([
+        "--source".into(),
+        url("file", &state.config()),
+        "--store".into(),
+        url("sqlite", &state.dir.join("galley/galley.db")),
+    ]);
+    arguments
+}
+
+fn pilot_arguments(
+    args: &Args,
+    state: &State,
+    galley: &Addresses,
+    bus: &str,
+) -> anyhow::Result<Vec<OsString>> {
+    let Some(address) = galley.get("grpc") else {
+        bail!("Galley does not say where it listens");
+    };
+    let mut arguments = common(args, state, "pilot", &PILOT, bus);
+    arguments.extend([
+        "--galley".into(),
+        format!("http://{address}").into(),
+        "--data-dir".into(),
+        state.dir.join("pilot").into(),
+    ]);
+    Ok(arguments)
+}
+
+fn url(scheme: &str, path: &Path) -> OsString {
+    let mut url = OsString::from(format!("{scheme}://"));
+    url.push(path);
+    url
+}
+
+fn common(
+    args: &Args,
+    state: &State,
+    service: &str,
+    listeners: &[Listener],
+    bus: &str,
+) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = listeners
+        .iter()
+        .flat_map(|(_, flag, port)| {
+            let port = if args.any_ports {
+                0
+            } else {
+                free_or_any(*port)
+            };
+            [(*flag).into(), format!("127.0.0.1:{port}").into()]
+        })
+        .collect();
+    let format = args.log_format.to_possible_value();
+    arguments.extend([
+        "--bus".into(),
+        bus.into(),
+        "--ports-file".into(),
+        ports_file(state, service).into(),
+        "--log-output-level".into(),
+        args.log_output_level.clone().into(),
+        "--log-format".into(),
+        format
+            .map(|value| value.get_name().to_owned())
+            .unwrap_or_default()
+            .into(),
+    ]);
+    arguments
+}
+
+/// The port if nobody has it, else 0, which is any.
+fn free_or_any(port: u16) -> u16 {
+    match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+        Ok(_) => port,
+        Err(_) => 0,
+    }
+}
+
+/// The arguments of a service that must listen where it listened before.
+fn pinned(
+    service: &str,
+    mut arguments: Vec<OsString>,
+    listeners: &[Listener],
+    addresses: &Addresses,
+) -> Vec<OsString> {
+    for (name, flag, _) in listeners {
+        let at = arguments.iter().position(|argument| argument == flag);
+        if let (Some(at), Some(address)) = (at, addresses.get(*name)) {
+            arguments[at + 1] = address.to_string().into();
+        }
+    }
+    arguments.insert(0, service.into());
+    arguments
+}
+
+/// Listeners that are elsewhere than the commands of `flotilla` expect, as variables for them.
+pub fn variables(plane: &Plane) -> Vec<String> {
+    let found = [
+        ("FLOTILLA_PILOT", PILOT[1], &plane.pilot),
+        ("FLOTILLA_GALLEY", GALLEY[1], &plane.galley),
+    ];
+    found
+        .into_iter()
+        .filter_map(|(variable, (name, _, usual), addresses)| {
+            let address = addresses.get(name)?;
+            (address.port() != usual).then(|| format!("{variable}=http://{address}"))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_that_is_started_again_listens_where_it_did() {
+        let arguments = ["--grpc-addr", "127.0.0.1:0", "--bus", "memory:"].map(OsString::from);
+        let addresses = Addresses::from([("grpc".to_owned(), "127.0.0.1:4711".parse().unwrap())]);
+        assert_eq!(
+            pinned("pilot", arguments.to_vec(), &PILOT, &addresses),
+            ["pilot", "--grpc-addr", "127.0.0.1:4711", "--bus", "memory:"]
+        );
+    }
+
+    #[test]
+    fn a_taken_port_is_any_port() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert_eq!(free_or_any(port), 0);
+    }
+
+    #[test]
+    fn the_nats_server_says_where_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(nats_url(dir.path()), None);
+        let file = dir.path().join("nats-server_1.ports");
+        std::fs::write(&file, "{\"nats\":[").unwrap();
+        assert_eq!(nats_url(dir.path()), None);
+        std::fs::write(
+            &file,
+            r#"{"nats":["nats://127.0.0.1:45123"],"monitoring":null}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            nats_url(dir.path()).as_deref(),
+            Some("nats://127.0.0.1:45123")
+        );
+    }
+}
