@@ -11,10 +11,8 @@ mod tests;
 
 use std::sync::Arc;
 
-use envoy_api::envoy::config::route::v3::RouteConfiguration;
 use mesh_model::{Delta, ProxyKind, View};
 use mesh_types::Hostname;
-use prost::Message;
 use xds_core::{Change, Encoded, Set, SetInterner, Snapshot, TypeId};
 
 use self::changes::Changes;
@@ -241,18 +239,7 @@ impl ClassSets {
 pub fn missing(type_id: TypeId, name: &str) -> Option<Arc<Encoded>> {
     match type_id {
         TypeId::Eds => Some(Arc::new(endpoints::empty(name))),
-        TypeId::Rds => {
-            let message = RouteConfiguration {
-                name: name.to_owned(),
-                validate_clusters: Some(false),
-                ..RouteConfiguration::default()
-            };
-            Some(Arc::new(Encoded::new(
-                name,
-                TypeId::Rds,
-                &message.encode_to_vec(),
-            )))
-        }
+        TypeId::Rds => Some(Arc::new(routes::empty(name))),
         TypeId::Cds | TypeId::Lds | TypeId::Sds | TypeId::Ecds | TypeId::Nds | TypeId::Pcds => None,
     }
 }

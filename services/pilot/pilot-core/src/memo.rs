@@ -8,7 +8,6 @@ use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use bytes::Bytes;
 use foldhash::fast::FixedState;
 use smallvec::SmallVec;
 use xds_core::Encoded;
@@ -174,15 +173,18 @@ pub struct Memos {
     pieces: Mutex<Pieces>,
 }
 
+/// A memoised part of a resource.
+pub type Piece = Arc<dyn std::any::Any + Send + Sync>;
+
 #[derive(Default)]
 struct Pieces {
-    of: Vec<(Weak<Encoded>, Vec<Arc<Bytes>>)>,
+    of: Vec<(Weak<Encoded>, Vec<Piece>)>,
     sweep_at: usize,
 }
 
 impl Memos {
     /// Keeps memoised pieces alive as long as the resource assembled from them is in use.
-    pub fn keep(&self, whole: &Arc<Encoded>, pieces: Vec<Arc<Bytes>>) {
+    pub fn keep(&self, whole: &Arc<Encoded>, pieces: Vec<Piece>) {
         let mut kept = lock(&self.pieces);
         if kept.of.len() >= kept.sweep_at {
             kept.of.retain(|(whole, _)| whole.strong_count() > 0);
@@ -231,7 +233,7 @@ mod tests {
     fn pieces_live_as_long_as_the_whole() {
         let memos = Memos::default();
         let whole = Arc::new(Encoded::new("80", xds_core::TypeId::Rds, b""));
-        let piece = Arc::new(Bytes::from_static(b"vhost"));
+        let piece = Arc::new("vhost".to_owned());
         memos.keep(&whole, vec![piece.clone()]);
         assert_eq!(Arc::strong_count(&piece), 2);
         drop(whole);

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use mesh_config::resource::destination_rule::TrafficPolicy;
 use mesh_config::resource::normal::ServiceResolution;
-use mesh_model::{Delta, DestinationRule, ProxyKind, View, VirtualService};
+use mesh_model::{Delta, ProxyKind, View, VirtualService};
 use mesh_types::{Hostname, Protocol};
+
+use crate::routes::hash::hashes;
 
 /// What must be made anew.
 #[derive(Debug, Default)]
@@ -205,27 +206,6 @@ fn same_shape(old: &View, new: &View) -> bool {
             (a.port, &a.port_name, &a.bind, a.capture_mode)
                 == (b.port, &b.port_name, &b.bind, b.capture_mode)
         })
-}
-
-/// Whether some policy of a rule chooses endpoints by a hash, whose key routes must name.
-fn hashes(rule: &DestinationRule) -> bool {
-    let policy = |policy: &TrafficPolicy| {
-        let ports = policy
-            .port_level_settings
-            .iter()
-            .filter_map(|p| p.load_balancer.as_ref());
-        policy
-            .load_balancer
-            .iter()
-            .chain(ports)
-            .any(|lb| lb.consistent_hash.is_some())
-    };
-    let subsets = rule
-        .spec
-        .subsets
-        .iter()
-        .filter_map(|s| s.traffic_policy.as_ref());
-    rule.spec.traffic_policy.iter().chain(subsets).any(policy)
 }
 
 fn same<T: PartialEq + ?Sized>(a: &Arc<T>, b: &Arc<T>) -> bool {
