@@ -375,7 +375,7 @@ impl Mesh {
 
     /// Whether some service may only be reached on the caller's own node.
     pub fn has_node_local_services(&self) -> bool {
-        self.services().any(|service| service.node_local)
+        self.services.node_local > 0
     }
 
     /// Services that have an endpoint at an address.

@@ -28,6 +28,8 @@ pub(crate) struct ServiceIndex {
     pub(crate) by_host: OrdMap<Hostname, OrdMap<Order, Arc<Service>>>,
     /// How many hosts have more than one service.
     pub(crate) shared_hosts: usize,
+    /// How many services may only be reached on the caller's own node.
+    pub(crate) node_local: usize,
     /// By the host an alias stands for: the aliases, in order.
     pub(crate) aliases: OrdMap<Hostname, BTreeSet<ServiceId>>,
     /// Endpoints, by namespace and host of their service.
@@ -133,6 +135,7 @@ impl ServiceIndex {
                 .or_default()
                 .insert(id.clone());
         }
+        self.node_local += usize::from(service.node_local);
         put(&mut self.all, &id.0, &id.1, Some(service));
         id
     }
@@ -159,6 +162,7 @@ impl ServiceIndex {
                 self.aliases.remove(target);
             }
         }
+        self.node_local -= usize::from(old.node_local);
         put(&mut self.all, &id.0, &id.1, None);
     }
 

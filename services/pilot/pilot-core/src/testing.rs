@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mesh_config::{Origin, decode_text};
 use mesh_model::{Change, Delta, Interception, Mesh, Proxy, ProxyKind, View};
 use mesh_registry::{ChangeSet, Registry};
-use mesh_types::{Key, Kind, Revision};
+use mesh_types::{Finding, Key, Kind, Revision};
 use prost::Message;
 use serde_json::Value;
 use xds_core::Encoded;
@@ -31,8 +31,19 @@ impl World {
     /// Adds or replaces the objects of these documents.
     #[track_caller]
     pub(crate) fn apply(&mut self, yaml: &str) -> Delta {
-        let decoded = decode_text(yaml, &Origin::default());
-        assert!(!decoded.has_errors(), "{:#?}", decoded.findings);
+        match self.try_apply(yaml) {
+            Ok(delta) => delta,
+            Err(findings) => panic!("{findings:#?}"),
+        }
+    }
+
+    /// The same; what is wrong with the documents, if something is.
+    pub(crate) fn try_apply(&mut self, yaml: &str) -> Result<Delta, Vec<Finding>> {
+        let mut decoded = decode_text(yaml, &Origin::default());
+        if decoded.has_errors() {
+            decoded.findings.retain(Finding::is_error);
+            return Err(decoded.findings);
+        }
         let objects = decoded
             .objects
             .into_iter()
@@ -44,7 +55,7 @@ impl World {
                 let object = mesh_config::Object::new(object.meta, object.body);
                 (object.meta.key.clone(), Some(Arc::new(object)))
             });
-        self.change(objects.collect())
+        Ok(self.change(objects.collect()))
     }
 
     /// Removes an object as written.

@@ -45,7 +45,7 @@ pub(crate) enum Unused {
     NotYet,
     /// Istio has removed or deprecated it.
     Removed,
-    /// It matters to another part (agent, injector) and not here; worth no word.
+    /// It matters to another part (agent, injector, or Pilot, which reads it as written) and not here; worth no word.
     Elsewhere,
 }
 

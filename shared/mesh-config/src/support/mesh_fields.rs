@@ -68,6 +68,8 @@ const PROXY_CONFIG: &Table = &[
             "runtimeValues",
             "controlPlaneAuthPolicy",
             "interceptionMode",
+            "connectionSettings",
+            "proxyHeaders",
         ],
     ),
     (
@@ -80,7 +82,6 @@ const PROXY_CONFIG: &Table = &[
             "extraStatTags",
             "privateKeyProvider",
             "proxyStatsMatcher",
-            "proxyHeaders",
             "sds",
             "zipkinAddress",
             "fileFlushInterval",
@@ -99,23 +100,24 @@ const PROXY_CONFIG: &Table = &[
     ),
 ];
 
-const TRACING: &Table = &[(
-    NotYet,
-    &[
-        "zipkin",
-        "lightstep",
-        "datadog",
-        "stackdriver",
-        "openCensusAgent",
-        "customTags",
-        "maxPathTagLength",
-        "tlsSettings",
-        "enableIstioTags",
-        "disableContextPropagation",
-    ],
-)];
+const TRACING: &Table = &[
+    (Elsewhere, &["maxPathTagLength", "enableIstioTags"]),
+    (
+        NotYet,
+        &[
+            "zipkin",
+            "lightstep",
+            "datadog",
+            "stackdriver",
+            "openCensusAgent",
+            "customTags",
+            "tlsSettings",
+            "disableContextPropagation",
+        ],
+    ),
+];
 
-const GATEWAY_TOPOLOGY: &Table = &[(NotYet, &["proxyProtocol"])];
+const GATEWAY_TOPOLOGY: &Table = &[(Elsewhere, &["proxyProtocol"])];
 
 /// Makes the schema-driven reader know these fields.
 pub(crate) fn add_unused_mesh_fields(shape: &mut crate::schema::Shape) {

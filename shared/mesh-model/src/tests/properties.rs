@@ -142,7 +142,7 @@ fn views(mesh: &Mesh) -> Vec<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn one_by_one_equals_at_once_equals_from_scratch(sets in steps(41)) {

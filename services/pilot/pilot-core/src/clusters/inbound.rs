@@ -23,6 +23,7 @@ use super::policy::Policy;
 use super::pool::{self, Upstream};
 use super::settings::Settings;
 use super::special;
+use crate::listeners::captured_targets;
 use crate::naming::{self, ClusterName};
 use crate::{InboundKey, Memos, proto};
 
@@ -76,14 +77,10 @@ pub(super) fn clusters(view: &View, key: &InboundKey, memo: &Memos) -> Vec<Arc<E
     out
 }
 
-/// One cluster per port of the workload that services lead to; the oldest service decides.
+/// One cluster per port of the workload that services lead to, as there are filter chains; the oldest service decides.
 fn of_targets(view: &View, key: &InboundKey, settings: &Arc<Settings>) -> Vec<InboundInput> {
     let mut by_port: BTreeMap<u16, Vec<&ServiceTarget>> = BTreeMap::new();
-    for target in key
-        .targets
-        .iter()
-        .filter(|t| t.port.protocol != Protocol::Udp)
-    {
+    for target in captured_targets(&view.mesh, key) {
         by_port.entry(target.target_port).or_default().push(target);
     }
     let one = |(port, targets): (u16, Vec<&ServiceTarget>)| {
@@ -190,10 +187,7 @@ fn loopback(settings: &Settings, port: u16) -> Application {
 }
 
 fn rule(view: &View, target: &ServiceTarget) -> Option<Arc<DestinationRule>> {
-    let host = &target.service.hostname;
-    view.inbound_destination_rules
-        .get(host)
-        .or_else(|| view.destination_rules.get(host))
+    view.inbound_destination_rule(&target.service.hostname)
         .cloned()
 }
 

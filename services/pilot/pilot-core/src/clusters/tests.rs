@@ -413,10 +413,21 @@ fn c094_http2_by_protocol_and_by_upgrade() {
         of(
             "grpc",
             "",
-            "maxConcurrentStreams: 9, http2KeepAlive: {interval: 5s}",
+            "maxConcurrentStreams: 9, http2KeepAlive: {interval: 5s, timeout: 1s}",
         ),
     ];
-    expect![[""]].assert_eq(&table.concat());
+    expect![[r#"
+        http  {}}}}}: -
+        http  {h2UpgradePolicy: UPGRADE}}}}}: {"explicitHttpConfig":{"http2ProtocolOptions":{}}}
+        grpc  {h2UpgradePolicy: DO_NOT_UPGRADE}}}}}: {"explicitHttpConfig":{"http2ProtocolOptions":{}}}
+        http h2UpgradePolicy: UPGRADE {}}}}}: {"explicitHttpConfig":{"http2ProtocolOptions":{}}}
+        tcp h2UpgradePolicy: UPGRADE {}}}}}: -
+        tcp  {h2UpgradePolicy: UPGRADE}}}}}: {"explicitHttpConfig":{"http2ProtocolOptions":{}}}
+        http h2UpgradePolicy: UPGRADE {h2UpgradePolicy: DO_NOT_UPGRADE}}}}}: -
+        http h2UpgradePolicy: UPGRADE {useClientProtocol: true}}}}}: {"useDownstreamProtocolConfig":{"httpProtocolOptions":{},"http2ProtocolOptions":{}}}
+        auto  {h2UpgradePolicy: UPGRADE}}}}}: {"useDownstreamProtocolConfig":{"httpProtocolOptions":{},"http2ProtocolOptions":{}}}
+        grpc  {maxConcurrentStreams: 9, http2KeepAlive: {interval: 5s, timeout: 1s}}}}}}: {"explicitHttpConfig":{"http2ProtocolOptions":{"maxConcurrentStreams":9,"connectionKeepalive":{"interval":"5s","timeout":"1s"}}}}
+    "#]].assert_eq(&table.concat());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Addresses and networks of listeners as Envoy writes them.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use envoy_api::envoy::config::core::v3 as core;
 
@@ -37,6 +38,24 @@ pub fn cidr(text: &str) -> Option<core::CidrRange> {
     })
 }
 
+/// A network with the bits beyond its prefix cleared, as Envoy compares them; `None` for anything but a network.
+pub fn network(text: &str) -> Option<Arc<str>> {
+    let (ip, len) = text.split_once('/')?;
+    let len: u32 = len.parse().ok()?;
+    let base = match ip.parse::<IpAddr>().ok()? {
+        IpAddr::V4(v4) if len <= 32 => {
+            let mask = u32::MAX.checked_shl(32 - len).unwrap_or(0);
+            IpAddr::from((u32::from(v4) & mask).to_be_bytes())
+        }
+        IpAddr::V6(v6) if len <= 128 => {
+            let mask = u128::MAX.checked_shl(128 - len).unwrap_or(0);
+            IpAddr::from((u128::from(v6) & mask).to_be_bytes())
+        }
+        IpAddr::V4(_) | IpAddr::V6(_) => return None,
+    };
+    Some(format!("{base}/{len}").into())
+}
+
 /// Whether a text is `0.0.0.0` or `::`.
 pub fn is_wildcard(bind: &str) -> bool {
     matches!(bind, "0.0.0.0" | "::")
@@ -51,6 +70,15 @@ pub fn listener_name(bind: &str, port: u16) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn networks_are_compared_by_their_prefix() {
+        let of = |text| network(text).map(|n| n.to_string());
+        assert_eq!(of("10.1.2.3/16").as_deref(), Some("10.1.0.0/16"));
+        assert_eq!(of("10.1.2.3/0").as_deref(), Some("0.0.0.0/0"));
+        assert_eq!(of("fd00::1/8").as_deref(), Some("fd00::/8"));
+        assert_eq!((of("10.1.2.3"), of("10.1.2.3/33")), (None, None));
+    }
 
     #[test]
     fn networks_are_read_whole() {

@@ -12,7 +12,7 @@ use mesh_types::{Hostname, Protocol};
 use super::chains;
 use super::facts::Facts;
 use super::hcm::Side;
-use super::plan::{ChainPlan, ListenerPlan, Match, Stack};
+use super::plan::{ChainPlan, ListenerPlan, Match, Stack, add_chains};
 use crate::OutboundKey;
 
 /// The listeners of a class of routers, by bind and port.
@@ -36,11 +36,7 @@ pub fn plan(view: &View, key: &OutboundKey, facts: &Facts) -> Vec<ListenerPlan> 
             side: Side::Gateway,
             chains: Vec::new(),
         });
-        for chain in chains_of(view, key, merged) {
-            if !listener.chains.iter().any(|c| c.matching == chain.matching) {
-                listener.chains.push(chain);
-            }
-        }
+        add_chains(&mut listener.chains, chains_of(view, key, merged));
     }
     out.into_values()
         .filter(|listener| !listener.chains.is_empty())

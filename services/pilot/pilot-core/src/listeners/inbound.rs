@@ -16,8 +16,9 @@ use envoy_api::envoy::config::listener::v3::{
 };
 use envoy_api::envoy::extensions::filters::listener::{original_dst, original_src};
 use envoy_api::envoy::r#type::v3::Int32Range;
+use mesh_config::resource::mesh::MeshConfig;
 use mesh_config::resource::sidecar::CaptureMode;
-use mesh_model::{Interception, View};
+use mesh_model::{Interception, ServiceTarget, View};
 use mesh_types::Protocol;
 
 use super::convert::{address, listener_name};
@@ -72,25 +73,35 @@ pub fn listeners(view: &View, key: &InboundKey) -> Vec<Listener> {
     out
 }
 
-/// One port per distinct target port of the services the proxy belongs to; the oldest service decides.
-fn of_services(view: &View, key: &InboundKey, facts: &Facts) -> Vec<InboundPort> {
-    if key.interception == Interception::None {
-        return Vec::new();
-    }
-    let mut out = BTreeMap::new();
-    for target in &key.targets {
-        let port = target.target_port;
-        let free = ports::allowed(
-            facts.wildcard(),
+/// The ports of services that are captured for a sidecar without ingress listeners of its own: none without interception, and none of the
+/// proxy's own.
+pub(crate) fn captured_targets<'a>(
+    mesh: &'a MeshConfig,
+    key: &'a InboundKey,
+) -> impl Iterator<Item = &'a ServiceTarget> {
+    let free = |port| {
+        ports::allowed(
+            "0.0.0.0",
             port,
             false,
             key.unprivileged,
             &key.reserved_ports,
-            &view.mesh,
-        );
-        if !free || port == 0 || target.port.protocol == Protocol::Udp {
-            continue;
-        }
+            mesh,
+        )
+    };
+    key.targets.iter().filter(move |target| {
+        key.interception != Interception::None
+            && target.target_port != 0
+            && target.port.protocol != Protocol::Udp
+            && free(target.target_port)
+    })
+}
+
+/// One port per distinct target port of the services the proxy belongs to; the oldest service decides.
+fn of_services(view: &View, key: &InboundKey, facts: &Facts) -> Vec<InboundPort> {
+    let mut out = BTreeMap::new();
+    for target in captured_targets(&view.mesh, key) {
+        let port = target.target_port;
         out.entry(port).or_insert_with(|| {
             let name = ClusterName::inbound(port);
             InboundPort {

@@ -39,6 +39,7 @@ use crate::{InboundKey, Memos, OutboundKey};
 use plan::{ListenerPlan, Stack};
 
 pub use facts::Facts;
+pub(crate) use inbound::captured_targets;
 pub use settings::{ClientCertDetails, ConnectionSettings, HttpSettings, ProxyHeaders};
 pub use vips::Vips;
 

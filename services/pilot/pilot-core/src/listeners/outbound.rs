@@ -13,7 +13,7 @@ use super::chains::{ByHost, Target};
 use super::convert::{is_wildcard, listener_name};
 use super::facts::Facts;
 use super::hcm::Side;
-use super::plan::{ChainPlan, ListenerPlan, Match, Stack};
+use super::plan::{ChainPlan, ListenerPlan, Match, Stack, add_chains};
 use super::vips::Vips;
 use super::{Conflict, ports};
 use crate::OutboundKey;
@@ -262,11 +262,14 @@ impl<'a> Planner<'a> {
                     entry.class = Class::Auto;
                 }
                 let owner = entry.owner.clone();
-                if merge(&mut entry.chains, chains) {
+                if add_chains(&mut entry.chains, chains) {
                     self.lost(&place, owner, service);
                 }
             }
             _ => {
+                let mut apart = Vec::new();
+                add_chains(&mut apart, chains);
+                let chains = apart;
                 let sniffed = class == Class::Http && chains.iter().any(|c| c.matching.plain_http);
                 let entry = Entry {
                     class: if sniffed { Class::Auto } else { class },
@@ -290,18 +293,6 @@ impl<'a> Planner<'a> {
             });
         }
     }
-}
-
-/// Adds chains whose match is not taken; whether some was.
-fn merge(chains: &mut Vec<ChainPlan>, incoming: Vec<ChainPlan>) -> bool {
-    let mut refused = false;
-    for chain in incoming {
-        match chains.iter().any(|c| c.matching == chain.matching) {
-            true => refused = true,
-            false => chains.push(chain),
-        }
-    }
-    refused
 }
 
 fn http_chain(service: &Service, port: &MeshPort, bind: &Arc<str>, wildcard: bool) -> ChainPlan {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use mesh_config::resource::Duration;
 use mesh_types::{Key, Protocol};
 
+use super::convert::network;
 use super::hcm::Side;
 
 /// One listener.
@@ -56,6 +57,7 @@ impl Match {
         let mut cidrs: Vec<_> = cidrs
             .into_iter()
             .filter(|net| !net.starts_with("0.0.0.0") && !is_any_v6(net))
+            .map(|net| network(&net).unwrap_or(net))
             .collect();
         cidrs.sort_unstable();
         cidrs.dedup();
@@ -74,6 +76,28 @@ impl Match {
         }
     }
 
+    /// What is left of it beside a chain that takes its part first; `None` if nothing is. Envoy refuses a listener in which two chains name
+    /// the same server name or network under otherwise equal conditions.
+    pub fn without(mut self, taken: &Match) -> Option<Match> {
+        if self.plain_http != taken.plain_http {
+            return Some(self);
+        }
+        let shared = |a: &[Arc<str>], b: &[Arc<str>]| {
+            (a.is_empty() && b.is_empty()) || a.iter().any(|x| b.contains(x))
+        };
+        if !shared(&self.sni, &taken.sni) || !shared(&self.cidrs, &taken.cidrs) {
+            return Some(self);
+        }
+        let rest = if self.sni.is_empty() {
+            self.cidrs.retain(|net| !taken.cidrs.contains(net));
+            &self.cidrs
+        } else {
+            self.sni.retain(|name| !taken.sni.contains(name));
+            &self.sni
+        };
+        (!rest.is_empty()).then_some(self)
+    }
+
     /// Whether it takes every connection.
     pub fn is_all(&self) -> bool {
         *self == Match::default()
@@ -82,6 +106,26 @@ impl Match {
 
 fn is_any_v6(net: &str) -> bool {
     matches!(net, "::" | "::/0")
+}
+
+/// Adds chains, each with what the ones before it leave of its match; whether something was left out.
+pub fn add_chains(
+    chains: &mut Vec<ChainPlan>,
+    incoming: impl IntoIterator<Item = ChainPlan>,
+) -> bool {
+    let mut refused = false;
+    for mut chain in incoming {
+        let wanted = chain.matching.clone();
+        let left = chains
+            .iter()
+            .try_fold(wanted.clone(), |left, taken| left.without(&taken.matching));
+        refused |= left.as_ref() != Some(&wanted);
+        if let Some(left) = left {
+            chain.matching = left;
+            chains.push(chain);
+        }
+    }
+    refused
 }
 
 /// What a chain does.
@@ -141,5 +185,37 @@ impl TcpPlan {
             tunnel: None,
             protocol: Protocol::Tcp,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(sni: &[&str], cidrs: &[&str]) -> Match {
+        let all = |list: &[&str]| list.iter().map(|s| Arc::from(*s)).collect::<Vec<_>>();
+        Match::of(all(sni), all(cidrs))
+    }
+
+    #[test]
+    fn no_two_chains_take_the_same_connection() {
+        let left = |a: Match, b: &Match| a.without(b).map(|m| (m.sni.join(","), m.cidrs.join(",")));
+        let some = |sni: &str, cidrs: &str| Some((sni.to_owned(), cidrs.to_owned()));
+        assert_eq!(left(of(&[], &[]), &of(&[], &[])), None);
+        assert_eq!(left(of(&["a"], &[]), &of(&[], &[])), some("a", ""));
+        assert_eq!(left(of(&["a", "b"], &[]), &of(&["b"], &[])), some("a", ""));
+        assert_eq!(left(of(&["a"], &[]), &of(&["a", "b"], &[])), None);
+        assert_eq!(
+            left(of(&["a"], &["10.0.0.0/8"]), &of(&["a"], &["10.1.0.0/16"])),
+            some("a", "10.0.0.0/8")
+        );
+        assert_eq!(
+            left(
+                of(&[], &["10.0.0.0/8", "10.1.0.0/16"]),
+                &of(&[], &["10.1.9.9/16"])
+            ),
+            some("", "10.0.0.0/8")
+        );
+        assert_eq!(left(Match::http(), &of(&[], &[])), some("", ""));
     }
 }

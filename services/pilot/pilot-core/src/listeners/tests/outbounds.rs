@@ -47,7 +47,10 @@ fn c001_http_port_shares_the_wildcard_listener() {
 fn c004_tcp_port_with_address() {
     check(
         World::new().service("t.default 10.96.0.1 9000:tcp"),
-        expect![[]],
+        expect![[r#"
+            10.96.0.1_9000 timeout=0s
+              -> tcp outbound|9000||t.default.svc.cluster.local
+        "#]],
     );
 }
 
@@ -60,16 +63,31 @@ fn c005_sniffed_port_with_address() {
             .route_names
             .contains("u.default.svc.cluster.local:8080")
     );
-    check(world, expect![[]]);
+    check(
+        world,
+        expect![[r#"
+        10.96.0.1_8080 timeout=0s http_inspector
+          raw_buffer [http/1.1,h2c] -> http u.default.svc.cluster.local:8080
+          default -> tcp outbound|8080||u.default.svc.cluster.local
+    "#]],
+    );
 }
 
 #[test]
 fn c007_http_and_tcp_without_address_in_either_order() {
     let http = "a.default 10.96.0.1 80:http";
     let tcp = "x.example - 80:tcp";
-    let want = expect![[]];
+    let want = expect![[r#"
+        0.0.0.0_80 timeout=0s http_inspector
+          raw_buffer [http/1.1,h2c] -> http 80
+          default -> tcp outbound|80||x.example
+    "#]];
     check(World::new().service(http).service(tcp), want);
-    let want = expect![[]];
+    let want = expect![[r#"
+        0.0.0.0_80 timeout=0s http_inspector
+          raw_buffer [http/1.1,h2c] -> http 80
+          default -> tcp outbound|80||x.example
+    "#]];
     check(World::new().service(tcp).service(http), want);
 }
 
@@ -88,7 +106,13 @@ fn c008_the_older_of_two_tcp_services_owns_the_port() {
         ),
         ("0.0.0.0_9000", "x.example", "y.example")
     );
-    check(world, expect![[]]);
+    check(
+        world,
+        expect![[r#"
+        0.0.0.0_9000 timeout=0s
+          -> tcp outbound|9000||x.example
+    "#]],
+    );
 }
 
 #[test]
@@ -97,7 +121,12 @@ fn c009_tls_port_without_address_is_chosen_by_server_name() {
         World::new()
             .service("x.example - 443:tls")
             .service("y.example - 443:https"),
-        expect![[]],
+        expect![[r#"
+            0.0.0.0_443 timeout=0s tls_inspector
+              sni=x.example -> tcp outbound|443||x.example
+              sni=y.example -> tcp outbound|443||y.example
+              default PassthroughFilterChain -> tcp PassthroughCluster
+        "#]],
     );
 }
 
@@ -105,7 +134,11 @@ fn c009_tls_port_without_address_is_chosen_by_server_name() {
 fn c010_network_address() {
     check(
         World::new().service("x.example 10.10.0.0/16 5000:tcp"),
-        expect![[]],
+        expect![[r#"
+            0.0.0.0_5000 timeout=0s
+              10.10.0.0/16 -> tcp outbound|5000||x.example
+              default PassthroughFilterChain -> tcp PassthroughCluster
+        "#]],
     );
 }
 
@@ -113,7 +146,12 @@ fn c010_network_address() {
 fn c011_two_addresses_are_two_listeners() {
     check(
         World::new().service("x.example 10.1.1.1,10.1.1.2 5000:tcp"),
-        expect![[]],
+        expect![[r#"
+            10.1.1.1_5000 timeout=0s
+              -> tcp outbound|5000||x.example
+            10.1.1.2_5000 timeout=0s
+              -> tcp outbound|5000||x.example
+        "#]],
     );
 }
 
@@ -124,16 +162,25 @@ fn c012_headless_service_has_a_listener_per_endpoint() {
     let host = "h.default.svc.cluster.local";
     check(
         headless().endpoints("default", host, 6379, &["10.0.0.1", "10.0.0.3", "10.0.0.2"]),
-        expect![[]],
+        expect![[r#"
+            10.0.0.2_6379 timeout=0s
+              -> tcp outbound|6379||h.default.svc.cluster.local
+            10.0.0.3_6379 timeout=0s
+              -> tcp outbound|6379||h.default.svc.cluster.local
+        "#]],
     );
-    check(headless(), expect![[]]);
+    check(headless(), expect![[""]]);
 }
 
 #[test]
 fn c013_headless_http_shares_the_wildcard_listener() {
     check(
         World::new().service_with("h.default - 80:http", json!({"resolution": "passthrough"})),
-        expect![[]],
+        expect![[r#"
+            0.0.0.0_80 timeout=0s http_inspector
+              raw_buffer [http/1.1,h2c] -> http 80
+              default PassthroughFilterChain -> tcp PassthroughCluster
+        "#]],
     );
 }
 
@@ -141,7 +188,10 @@ fn c013_headless_http_shares_the_wildcard_listener() {
 fn external_passthrough_without_endpoints_takes_its_port() {
     check(
         World::new().service_with("x.example - 6379:tcp", json!({"resolution": "passthrough"})),
-        expect![[]],
+        expect![[r#"
+            0.0.0.0_6379 timeout=0s
+              -> tcp outbound|6379||x.example
+        "#]],
     );
 }
 
@@ -154,16 +204,26 @@ fn c014_aliases_and_udp_have_no_listeners() {
                 json!({"resolution": "alias", "aliasOf": "a.default.svc.cluster.local"}),
             )
             .service("d.default 10.96.0.5 53:udp"),
-        expect![[]],
+        expect![[""]],
     );
 }
 
 #[test]
 fn c016_virtual_outbound() {
     let last = |world: World| listener(world.outbound().last().unwrap());
-    expect![[]].assert_eq(&last(World::new()));
+    expect![[r#"
+        virtualOutbound bound
+          virtualOutbound-blackhole :15001 -> tcp BlackHoleCluster
+          virtualOutbound-catchall-tcp -> tcp PassthroughCluster
+    "#]]
+    .assert_eq(&last(World::new()));
     let closed = World::new().mesh(json!({"outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"}}));
-    expect![[]].assert_eq(&last(closed));
+    expect![[r#"
+        virtualOutbound bound
+          virtualOutbound-blackhole :15001 -> tcp BlackHoleCluster
+          virtualOutbound-catchall-tcp -> tcp BlackHoleCluster
+    "#]]
+    .assert_eq(&last(closed));
     let tproxy = World::new()
         .proxy(|p| p.interception = Interception::Tproxy)
         .outbound();
@@ -177,13 +237,20 @@ fn c017_mongo_shares_its_port_with_nothing_else() {
         World::new()
             .service("m.example - 27017:mongo")
             .service("w.default 10.96.0.1 27017:http"),
-        expect![[]],
+        expect![[r#"
+            0.0.0.0_27017 timeout=0s
+              -> envoy.filters.network.mongo_proxy tcp outbound|27017||m.example
+        "#]],
     );
     check(
         World::new()
             .service("w.default 10.96.0.1 27017:http")
             .service("m.example - 27017:mongo"),
-        expect![[]],
+        expect![[r#"
+            0.0.0.0_27017 timeout=0s http_inspector
+              raw_buffer [http/1.1,h2c] -> http 27017
+              default PassthroughFilterChain -> tcp PassthroughCluster
+        "#]],
     );
 }
 
@@ -191,7 +258,13 @@ fn c017_mongo_shares_its_port_with_nothing_else() {
 fn c018_forward_proxy() {
     let world = World::new().mesh(json!({"proxyHttpPort": 15002}));
     assert!(world.made().route_names.contains("http_proxy"));
-    check(world, expect![[]]);
+    check(
+        world,
+        expect![[r#"
+        127.0.0.1_15002 bound timeout=0s
+          -> http http_proxy
+    "#]],
+    );
 }
 
 #[test]
@@ -201,7 +274,18 @@ fn c060_no_interception_binds_loopback_and_has_no_virtual_outbound() {
         .service("a.default 10.96.0.1 80:http,9000:tcp,81:auto");
     let names: Vec<_> = world.outbound().iter().map(|l| l.name.clone()).collect();
     assert!(!names.contains(&"virtualOutbound".to_owned()));
-    check(world, expect![[]]);
+    check(
+        world,
+        expect![[r#"
+        127.0.0.1_80 bound timeout=0s
+          -> http 80
+        127.0.0.1_81 bound timeout=0s http_inspector
+          raw_buffer [http/1.1,h2c] -> http a.default.svc.cluster.local:81
+          default -> tcp outbound|81||a.default.svc.cluster.local
+        127.0.0.1_9000 bound timeout=0s
+          -> tcp outbound|9000||a.default.svc.cluster.local
+    "#]],
+    );
 }
 
 #[test]
@@ -219,7 +303,16 @@ fn c121_an_egress_port_is_closed_to_the_catch_all() {
                 {"hosts": ["*/*"]},
             ]}),
         );
-    check(world, expect![[]]);
+    check(
+        world,
+        expect![[r#"
+        0.0.0.0_9080 timeout=0s http_inspector
+          raw_buffer [http/1.1,h2c] -> http 9080
+          default PassthroughFilterChain -> tcp PassthroughCluster
+        10.96.0.2_9090 timeout=0s
+          -> tcp outbound|9090||t.prod.svc.cluster.local
+    "#]],
+    );
 }
 
 #[test]
@@ -240,7 +333,13 @@ fn c122_capture_none_binds_for_real() {
         ),
         (None, Some(1))
     );
-    check(world, expect![[]]);
+    check(
+        world,
+        expect![[r#"
+        127.0.0.1_9000 bound timeout=0s
+          -> http 9000
+    "#]],
+    );
 }
 
 #[test]
@@ -254,7 +353,13 @@ fn unix_socket_of_an_egress_listener() {
         ]}),
     );
     assert!(world.made().route_names.contains("unix:///tmp/egress.sock"));
-    check(world, expect![[]]);
+    check(
+        world,
+        expect![[r#"
+        /tmp/egress.sock_0 bound timeout=0s
+          -> http unix:///tmp/egress.sock
+    "#]],
+    );
 }
 
 #[test]
@@ -286,7 +391,14 @@ fn tcp_rules_by_subnet_label_and_port() {
             .filter_metadata
             .contains_key("istio")
     );
-    check(world, expect![[]]);
+    check(
+        world,
+        expect![[r#"
+        0.0.0.0_5000 timeout=0s
+          10.2.0.0/16 -> tcp outbound|5000|v1|x.example
+          default -> tcp split.default outbound|5000|v1|x.example=80 outbound|5000|v2|x.example=20
+    "#]],
+    );
 }
 
 #[test]
@@ -300,7 +412,17 @@ fn tls_rules_by_server_name() {
             {"match": [{"sniHosts": ["y.example"], "gateways": ["default/gw"]}], "route": [{"destination": {"host": "never"}}]},
         ]}),
     );
-    check(world, expect![[]]);
+    check(
+        world,
+        expect![[r#"
+        0.0.0.0_443 timeout=0s tls_inspector
+          sni=x.example -> tcp outbound|443||y.example
+          default PassthroughFilterChain -> tcp PassthroughCluster
+        10.1.1.1_443 timeout=0s tls_inspector
+          sni=x.example -> tcp outbound|443||y.example
+          default PassthroughFilterChain -> tcp PassthroughCluster
+    "#]],
+    );
 }
 
 #[test]
@@ -343,7 +465,11 @@ fn ports_of_the_proxy_are_left_alone() {
             .proxy(|p| p.unprivileged = true)
             .service("a.default 10.96.0.1 15021:http,15001:http,80:http")
             .service("x.example - 15090:tcp"),
-        expect![[]],
+        expect![[r#"
+            0.0.0.0_80 timeout=0s http_inspector
+              raw_buffer [http/1.1,h2c] -> http 80
+              default PassthroughFilterChain -> tcp PassthroughCluster
+        "#]],
     );
     let none = World::new().proxy(|p| {
         p.unprivileged = true;
@@ -352,7 +478,12 @@ fn ports_of_the_proxy_are_left_alone() {
     });
     check(
         none.service("a.default 10.96.0.1 80:http,8080:http,8888:http"),
-        expect![[]],
+        expect![[r#"
+            127.0.0.1_8080 bound timeout=0s
+              -> http 8080
+            127.0.0.1_8888 bound timeout=0s
+              -> http http_proxy
+        "#]],
     );
 }
 
