@@ -26,8 +26,9 @@
 //!
 //! [`Site`] is addresses, a configuration folder ([`Site::put`], [`Site::remove`]) and servers ([`Site::server`], which count and can fail or
 //! dawdle). [`Pilot`], [`Galley`] and [`Envoy`] are made from it, each with a [`process::Process`] that is started, killed
-//! (`kill`: as by a crash; `terminate`: SIGTERM) and started again; NATS is [`testkit::nats::Nats`]. [`World`] is the shortest mesh made from
-//! them; [`Traffic`] sends requests in the background meanwhile and counts what fails. [`wait::eventually`] waits for a condition; nothing
+//! (`kill`: as by a crash; `terminate`: SIGTERM) and started again; NATS is [`testkit::nats::Nats`]. [`World::split`] is a mesh on NATS, Galley
+//! and Pilot, [`World::prepare`] one of which nothing is started yet; [`World::galley`], [`World::nats`] and the field `pilot` are at hand for
+//! killing and starting. [`Traffic`] sends requests in the background meanwhile and counts what fails. [`wait::eventually`] waits for a condition; nothing
 //! waits for a while. Everything that was started ends with its owner, and shows its log if the test failed.
 //!
 //! The programs under test are those cargo has built beside the tests: after a change, `cargo build -p flotilla` before `cargo test -p e2e`.
@@ -53,7 +54,7 @@ pub use galley::Galley;
 pub use pilot::{Pilot, Source};
 pub use site::Site;
 pub use traffic::Traffic;
-pub use world::World;
+pub use world::{Plane, Setup, World};
 
 /// Makes two tests of every `async fn NAME(protocol: Protocol)` in scope: `state_of_the_world::NAME` and `delta::NAME`.
 #[macro_export]

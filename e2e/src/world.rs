@@ -1,13 +1,53 @@
-//! A whole mesh on files: the common mesh with a suite's configuration, one Pilot that reads it, and the client's sidecar.
+//! A whole mesh: the common mesh with a suite's configuration, the plane, and the client's sidecar.
+
+use testkit::nats::Nats;
 
 use crate::client::Client;
 use crate::envoy::{Envoy, Identity, Protocol};
 use crate::exchange;
+use crate::galley::Galley;
 use crate::pilot::{Pilot, Source};
 use crate::process::workspace;
 use crate::site::{HTTP, Site, hosts, suite_file};
 
-/// A running mesh. Everything ends when it is dropped.
+/// What a world is made of.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Folder of `e2e/suites` whose `config/` is in force from the start.
+    pub suite: &'static str,
+    /// Variant of xDS its proxies speak.
+    pub protocol: Protocol,
+    /// The client's proxy.
+    pub client: Identity,
+    /// Mesh settings, bare MeshConfig; may be empty.
+    pub mesh_config: String,
+    /// Which processes the plane is.
+    pub plane: Plane,
+}
+
+/// Which processes the plane is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plane {
+    /// One Pilot that reads the folder by itself.
+    Files,
+    /// NATS, Galley, and one Pilot.
+    Split,
+}
+
+impl Setup {
+    /// The mesh of a suite with Pilot on files.
+    pub fn of(suite: &'static str, protocol: Protocol) -> Setup {
+        Setup {
+            suite,
+            protocol,
+            client: Identity::sidecar("client", hosts::CLIENT),
+            mesh_config: String::new(),
+            plane: Plane::Files,
+        }
+    }
+}
+
+/// A mesh. Everything ends when it is dropped.
 #[derive(Debug)]
 pub struct World {
     /// The client's sidecar.
@@ -16,6 +56,10 @@ pub struct World {
     more: Vec<Envoy>,
     /// Pilot.
     pub pilot: Pilot,
+    /// Galley of a split plane.
+    galley: Option<Galley>,
+    /// NATS of a split plane.
+    nats: Option<Nats>,
     /// Addresses, configuration, servers.
     pub site: Site,
     suite: &'static str,
@@ -23,59 +67,139 @@ pub struct World {
 }
 
 impl World {
-    /// The mesh of a suite, everything up and live.
+    /// The mesh of a suite, everything up and live, with Pilot on files.
     ///
     /// # Panics
-    /// If something does not come up in time.
+    /// If something does not come up in time, or an object of the configuration is not taken as it is.
     pub async fn of(suite: &'static str, protocol: Protocol) -> World {
-        let sidecar = Identity::sidecar("client", hosts::CLIENT);
-        World::with_client(suite, protocol, sidecar, "").await
-    }
-
-    /// The same with a client of one's own, and mesh settings (bare MeshConfig).
-    ///
-    /// # Panics
-    /// If something does not come up in time.
-    pub async fn with_client(
-        suite: &'static str,
-        protocol: Protocol,
-        client: Identity,
-        mesh_config: &str,
-    ) -> World {
-        let site = Site::new().await;
-        site.set_mesh_config(mesh_config);
-        site.put_folder(&workspace().join("e2e/suites").join(suite).join("config"));
-        let source = Source::Files {
-            folders: vec![site.config_dir()],
-            mesh_config: site.mesh_config(),
-        };
-        let mut pilot = Pilot::new("pilot", &site.net, hosts::PILOT, &source, site.dir());
-        // Side by side: Envoy asks again until Pilot is there.
-        pilot.process.start();
-        let mut sidecar = Envoy::new(client, &site.net, &[pilot.grpc], protocol, site.dir());
-        sidecar.process.start();
-        pilot.ready().await;
-        sidecar.ready().await;
-        let world = World {
-            sidecar,
-            more: Vec::new(),
-            pilot,
-            site,
-            suite,
-            protocol,
-        };
-        world.live().await;
-        world
+        World::start(Setup::of(suite, protocol)).await
     }
 
     /// The same with a client whose connections are captured ([`crate::capture`]), and mesh settings (lines of bare MeshConfig). It is no
     /// workload that the common mesh's Sidecar selects.
     ///
     /// # Panics
-    /// If something does not come up in time.
+    /// As [`World::of`].
     pub async fn captured(suite: &'static str, protocol: Protocol, mesh_config: &str) -> World {
-        let client = Identity::sidecar("walker", hosts::CLIENT).captured();
-        World::with_client(suite, protocol, client, mesh_config).await
+        World::start(Setup {
+            client: Identity::sidecar("walker", hosts::CLIENT).captured(),
+            mesh_config: mesh_config.into(),
+            ..Setup::of(suite, protocol)
+        })
+        .await
+    }
+
+    /// The same as [`World::of`] with a plane of NATS, Galley and Pilot.
+    ///
+    /// # Panics
+    /// As [`World::of`].
+    pub async fn split(suite: &'static str, protocol: Protocol) -> World {
+        World::start(Setup {
+            plane: Plane::Split,
+            ..Setup::of(suite, protocol)
+        })
+        .await
+    }
+
+    /// Everything up and live.
+    ///
+    /// # Panics
+    /// As [`World::of`].
+    pub async fn start(setup: Setup) -> World {
+        let mut world = World::prepare(setup).await;
+        if let Some(nats) = &mut world.nats {
+            nats.launch();
+        }
+        // Side by side: each asks again until the others are there.
+        if let Some(galley) = &mut world.galley {
+            galley.process.start();
+        }
+        world.pilot.process.start();
+        world.sidecar.process.start();
+        world.up().await;
+        for log in [
+            Some(&world.pilot.process),
+            world.galley.as_ref().map(|galley| &galley.process),
+        ] {
+            let log = log.map(crate::process::Process::log).unwrap_or_default();
+            let told: Vec<&str> = log.lines().filter(|line| line.contains("code=")).collect();
+            assert!(told.is_empty(), "not taken as it is: {told:#?}");
+        }
+        world
+    }
+
+    /// Addresses, folders and servers; the processes are there, but none is started. For tests of what happens before all of them are: start
+    /// them by [`World::galley`], [`World::nats`], [`World::pilot`] and [`World::sidecar`], then [`World::up`].
+    ///
+    /// # Panics
+    /// If a file or an address cannot be had.
+    pub async fn prepare(setup: Setup) -> World {
+        let site = Site::new().await;
+        site.set_mesh_config(&setup.mesh_config);
+        site.put_folder(
+            &workspace()
+                .join("e2e/suites")
+                .join(setup.suite)
+                .join("config"),
+        );
+        let nats = (setup.plane == Plane::Split).then(Nats::prepare);
+        let mut galley = (setup.plane == Plane::Split).then(|| Galley::new(&site));
+        let source = match &galley {
+            None => Source::Files {
+                folders: vec![site.config_dir()],
+                mesh_config: site.mesh_config(),
+            },
+            Some(galley) => Source::Galley(galley.grpc),
+        };
+        let mut pilot = Pilot::new("pilot", &site.net, hosts::PILOT, &source, site.dir());
+        if let (Some(nats), Some(galley)) = (&nats, &mut galley) {
+            galley.process.push_args(["--bus".into(), nats.url()]);
+            pilot.process.push_args(["--bus".into(), nats.url()]);
+            let data = site.dir().join("pilot-data").display().to_string();
+            pilot.process.push_args(["--data-dir".into(), data]);
+        }
+        let Setup {
+            suite, protocol, ..
+        } = setup;
+        World {
+            sidecar: Envoy::new(setup.client, &site.net, &[pilot.grpc], protocol, site.dir()),
+            more: Vec::new(),
+            pilot,
+            galley,
+            nats,
+            site,
+            suite,
+            protocol,
+        }
+    }
+
+    /// Waits until everything that has been started is ready and the newest revision is live on every proxy.
+    ///
+    /// # Panics
+    /// If that takes too long, or a process ends.
+    pub async fn up(&mut self) {
+        if let Some(galley) = &mut self.galley {
+            galley.ready().await;
+        }
+        self.pilot.ready().await;
+        self.sidecar.ready().await;
+        self.live().await;
+    }
+
+    /// Galley.
+    ///
+    /// # Panics
+    /// If Pilot reads files by itself.
+    pub fn galley(&mut self) -> &mut Galley {
+        self.galley.as_mut().expect("a split plane")
+    }
+
+    /// NATS.
+    ///
+    /// # Panics
+    /// If Pilot reads files by itself.
+    pub fn nats(&mut self) -> &mut Nats {
+        self.nats.as_mut().expect("a split plane")
     }
 
     /// Adds a proxy; returns when everything is live on it.
@@ -105,7 +229,7 @@ impl World {
         self.pilot.live(revision, self.more.len() + 1).await;
     }
 
-    /// Puts a file of the suite among the configuration, as `NAME` of `edits/NAME`; returns its revision when that is live everywhere.
+    /// Puts `edits/NAME` of the suite among the configuration, as `NAME`; returns its revision when that is live everywhere.
     ///
     /// # Panics
     /// If that takes too long, or a proxy rejects something.

@@ -6,6 +6,7 @@ use e2e::{Call, Protocol, Traffic, World};
 
 e2e::both_protocols! {
     edits_fail_no_request,
+    edits_travel_through_galley,
     a_removed_subset_hurts_only_its_route,
     bad_yaml_beside_good,
 }
@@ -24,6 +25,15 @@ async fn edits_fail_no_request(protocol: Protocol) {
     // The request that was under way may still have gone to the old server.
     assert!(of(&after, "200 reviews-v1") <= of(&before, "200 reviews-v1") + 1);
     assert!(of(&after, "200 reviews-v3") >= 18, "{after:?}");
+}
+
+async fn edits_travel_through_galley(protocol: Protocol) {
+    let world = World::split("request-routing", protocol).await;
+    world.expect(&world.client(), "requests.txt").await;
+    let revision = world.edit("routes.yaml").await;
+    let answer = world.client().get("reviews:9080", "/").await;
+    assert_eq!(answer.backend(), "reviews-v3");
+    assert_eq!(revision, 2, "Galley's number, as a change set each");
 }
 
 async fn a_removed_subset_hurts_only_its_route(protocol: Protocol) {
