@@ -94,7 +94,12 @@ fn add(
                 require_tls: false,
             }),
         };
-        known.routes.extend(new.cloned());
+        // Two servers of one Gateway may both bring the same rules.
+        if let Some(new) =
+            new.filter(|new| !known.routes.iter().any(|known| Arc::ptr_eq(known, new)))
+        {
+            known.routes.push(new.clone());
+        }
         known.require_tls |= redirects;
     };
     for vs in &server.virtual_services {

@@ -1,8 +1,10 @@
 //! RouteConfigurations by conformance case (XDS-TRAFFIC 13.1, 13.2, 13.5).
 
-mod fields;
+mod actions;
 mod gateways;
+mod hashing;
 mod hosts;
+mod matches;
 mod precedence;
 
 use expect_test::Expect;
@@ -42,6 +44,9 @@ fn mesh(config: &str) -> String {
         "---\n{{apiVersion: v1, kind: ConfigMap, metadata: {{name: istio, namespace: istio-system}}, data: {{mesh: '{{{config}}}'}}}}\n"
     )
 }
+
+/// A rule's way to service `a`.
+const TO_A: &str = "route: [{destination: {host: a}}]";
 
 const HTTP: &str = "{name: http, port: 80}";
 
