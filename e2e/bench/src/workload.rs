@@ -1,7 +1,7 @@
 //! What is configured: shape S of the performance plan, as YAML, and where its proxies stand.
 //!
 //! k ServiceEntries in 50 namespaces, hosts under `svc.cluster.local`, STATIC, ports 8080/http and 9090/grpc, two endpoints each with
-//! locality and service account. The last service, one VirtualService for it, and an object nobody depends on are "hot": they lie in a
+//! locality and service account. The first service, one VirtualService for it, and an object nobody depends on are "hot": they lie in a
 //! folder of their own, since a server may read a whole folder again when one file in it changes.
 
 use std::fmt::Write as _;
@@ -62,9 +62,9 @@ pub fn endpoint(index: usize, replica: usize) -> Ipv4Addr {
 }
 
 impl Workload {
-    /// The service whose objects are edited.
+    /// The service whose objects are edited: one with a proxy in its namespace, however few proxies there are.
     pub fn hot(&self) -> usize {
-        self.services - 1
+        0
     }
 
     /// Where a proxy stands: one on each service's first endpoint, then on the second, then around again. Never on the endpoint that
@@ -87,7 +87,7 @@ impl Workload {
     /// What is never edited, in one document stream. `tag` makes the last object a new one, so that a probe can wait for it.
     pub fn fixed(&self, tag: &str) -> String {
         let mut out = String::new();
-        for index in 0..self.hot() {
+        for index in (0..self.services).filter(|index| *index != self.hot()) {
             out.push_str(&service_entry(index, endpoint(index, 1), None));
         }
         if self.scoped {
