@@ -229,12 +229,14 @@ impl World {
         self.pilot.live(revision, self.more.len() + 1).await;
     }
 
-    /// Puts `edits/NAME` of the suite among the configuration, as `NAME`; returns its revision when that is live everywhere.
+    /// Puts `edits/FILE` of the suite among the configuration, by its name without folders; returns its revision when that is live
+    /// everywhere.
     ///
     /// # Panics
     /// If that takes too long, or a proxy rejects something.
-    pub async fn edit(&self, name: &str) -> u64 {
-        let text = suite_file(self.suite, &format!("edits/{name}"));
+    pub async fn edit(&self, file: &str) -> u64 {
+        let text = suite_file(self.suite, &format!("edits/{file}"));
+        let name = file.rsplit('/').next().unwrap_or(file);
         self.change(|site| site.put(name, &text)).await
     }
 

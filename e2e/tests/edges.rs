@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use e2e::site::{HTTP, TCP, hosts};
-use e2e::{Client, Identity, Protocol, World, capture};
+use e2e::{Backend, Client, Identity, Protocol, World, capture};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
 e2e::both_protocols! {
     splits_tcp_by_weight,
     reaches_external_hosts,
+    passes_two_sidecars,
     enters_by_the_ingress_gateway,
     leaves_by_the_egress_gateway,
 }
@@ -82,6 +83,13 @@ async fn reaches_external_hosts(protocol: Protocol) {
         elsewhere.get("ratings:9080", "/").await.backend(),
         "ratings-v1"
     );
+    // By address.
+    let echo = world.sidecar.captured(net.at(203, TCP));
+    let lines = talk(&echo, "hi").await;
+    assert!(
+        lines.len() == 2 && lines[0].starts_with("echo-v"),
+        "{lines:?}"
+    );
     // Unknown ones to where they were going.
     assert_eq!(
         http.get("other.external.test:9080", "/").await.backend(),
@@ -105,6 +113,17 @@ async fn reaches_external_hosts(protocol: Protocol) {
         "external"
     );
     assert_eq!(talk(&tcp, "hi").await, ["external-tcp", "external-tcp: hi"]);
+}
+
+async fn passes_two_sidecars(protocol: Protocol) {
+    let mut world = World::of("inbound", protocol).await;
+    let application = Backend::http("stock", world.site.net.at(hosts::MORE_SIDECARS, 9079)).await;
+    world
+        .add(Identity::sidecar("stock", hosts::MORE_SIDECARS))
+        .await;
+    world.expect(&world.client(), "requests.txt").await;
+    application.answer(503);
+    assert_eq!(world.client().get("stock:9080", "/").await.status, 503);
 }
 
 async fn enters_by_the_ingress_gateway(protocol: Protocol) {

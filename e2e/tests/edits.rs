@@ -7,6 +7,8 @@ use e2e::{Call, Protocol, Traffic, World};
 e2e::both_protocols! {
     edits_fail_no_request,
     edits_travel_through_galley,
+    listener_edits_fail_no_request,
+    endpoints_move_without_failure,
     a_removed_subset_hurts_only_its_route,
     bad_yaml_beside_good,
 }
@@ -25,6 +27,62 @@ async fn edits_fail_no_request(protocol: Protocol) {
     // The request that was under way may still have gone to the old server.
     assert!(of(&after, "200 reviews-v1") <= of(&before, "200 reviews-v1") + 1);
     assert!(of(&after, "200 reviews-v3") >= 18, "{after:?}");
+}
+
+async fn listener_edits_fail_no_request(protocol: Protocol) {
+    let world = World::of("request-routing", protocol).await;
+    let traffic = Traffic::start(world.client(), Call::get("reviews:9080", "/"));
+    traffic.more(10).await;
+    let changes = async || {
+        let modified = world.sidecar.stat("listener_manager.listener_modified");
+        modified.await
+            + world
+                .sidecar
+                .stat("listener_manager.listener_in_place_updated")
+                .await
+    };
+    let before = changes().await;
+    world
+        .change(|site| site.set_mesh_config("accessLogFile: /dev/stdout\n"))
+        .await;
+    assert!(changes().await > before, "no listener was replaced");
+    traffic.more(20).await;
+    eventually("requests are logged", async || {
+        let log = world.sidecar.process.log();
+        if log.contains("GET / HTTP/1.1") {
+            Ok(())
+        } else {
+            Err(log)
+        }
+    })
+    .await;
+    traffic.without_failure();
+}
+
+async fn endpoints_move_without_failure(protocol: Protocol) {
+    let world = World::of("endpoint-changes", protocol).await;
+    let client = world.client();
+    let traffic = Traffic::start(client.clone(), Call::get("stock:9080", "/"));
+    traffic.more(10).await;
+    world.edit("moved/endpoints.yaml").await;
+    assert_eq!(
+        client.get("stock:9080", "/").await.backend(),
+        "reviews-v2",
+        "live means live"
+    );
+    traffic.more(10).await;
+    let tally = traffic.without_failure();
+    assert_eq!(tally.answers.len(), 2, "{tally:?}");
+
+    // None that is ready, then one again.
+    world.edit("none/endpoints.yaml").await;
+    let answer = client.get("stock:9080", "/").await;
+    assert_eq!(
+        (answer.status.as_u16(), &*answer.text()),
+        (503, "no healthy upstream")
+    );
+    world.edit("moved/endpoints.yaml").await;
+    assert_eq!(client.get("stock:9080", "/").await.backend(), "reviews-v2");
 }
 
 async fn edits_travel_through_galley(protocol: Protocol) {
