@@ -280,3 +280,155 @@ fn key(kind: Kind, name: &str) -> Key {
 fn hex(version: u64) -> String {
     format!("{version:016x}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mesh_config::{Origin, decode_text};
+
+    fn rule(name: &str, host: &str) -> Object {
+        let text = format!(
+            "{{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {{name: {name}, namespace: n}}, spec: {{host: {host}}}}}"
+        );
+        let decoded = decode_text(&text, &Origin::default());
+        decoded.objects.into_iter().next().unwrap().0
+    }
+
+    fn sent(object: &Object, version: u64) -> Resource {
+        Resource {
+            name: object.meta.key.path(),
+            version: hex(version),
+            resource: Some(prost_types::Any {
+                type_url: object.meta.key.kind.type_url(),
+                value: galley::Object {
+                    json: object.to_wire().into(),
+                }
+                .encode_to_vec(),
+            }),
+            ..Resource::default()
+        }
+    }
+
+    fn chunk(resources: Vec<Resource>, removed: &[&str]) -> DeltaDiscoveryResponse {
+        DeltaDiscoveryResponse {
+            resources,
+            removed_resources: removed.iter().map(|name| (*name).to_owned()).collect(),
+            ..DeltaDiscoveryResponse::default()
+        }
+    }
+
+    /// The end of a revision that holds these names and versions.
+    fn end(number: u64, held: &[(&str, u64)]) -> galley::Revision {
+        let mut digest = Digest::default();
+        for (name, version) in held {
+            digest.add(&Kind::DestinationRule.type_url(), name, *version);
+        }
+        galley::Revision {
+            number,
+            digest: digest.0,
+            ..galley::Revision::default()
+        }
+    }
+
+    fn text(changes: &[Change]) -> Vec<String> {
+        let word = |change: &Change| match change {
+            Change::Upsert(object) => format!("{} {}", object.meta.key.name, object.version),
+            Change::Delete(key) => format!("{} gone", key.name),
+        };
+        changes.iter().map(word).collect()
+    }
+
+    fn take(held: &mut Configuration, response: &DeltaDiscoveryResponse) -> Vec<BadResource> {
+        held.take(Kind::DestinationRule, response)
+    }
+
+    #[test]
+    fn a_resource_that_cannot_be_used_keeps_its_last_good_version() {
+        let mut held = Configuration::default();
+        let (a, b) = (rule("a", "a.com"), rule("b", "b.com"));
+        take(&mut held, &chunk(vec![sent(&a, 1), sent(&b, 1)], &[]));
+        let (changes, agreement) = held.finish(&end(1, &[("n/a", 1), ("n/b", 1)]));
+        assert_eq!((changes.len(), agreement), (2, Agreement::Same));
+
+        let mut broken = sent(&a, 2);
+        broken.resource.as_mut().unwrap().value =
+            galley::Object { json: "{".into() }.encode_to_vec();
+        let newer = rule("b", "c.com");
+        let bad = take(
+            &mut held,
+            &chunk(vec![broken.clone(), sent(&newer, 2)], &[]),
+        );
+        assert_eq!(bad.len(), 1);
+        assert_eq!(bad[0].name, "n/a");
+        let (changes, agreement) = held.finish(&end(2, &[("n/a", 2), ("n/b", 2)]));
+        assert_eq!(agreement, Agreement::Same);
+        let expected = [format!("a {}", a.version), format!("b {}", newer.version)];
+        assert_eq!(text(&changes), expected);
+
+        // On disk it has no version that Galley knows: it is sent again.
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("revision.pb");
+        held.save(&file).unwrap();
+        let (loaded, bad) = Configuration::load(&file).unwrap();
+        assert_eq!((loaded.revision(), bad), (Revision(2), Vec::new()));
+        assert_eq!(text(&loaded.everything()), expected);
+        let versions = loaded.versions(Kind::DestinationRule);
+        assert_eq!((&*versions["n/a"], &*versions["n/b"]), (&*hex(0), &*hex(2)));
+
+        // One that never was any good does not exist.
+        broken.name = "n/new".into();
+        take(&mut held, &chunk(vec![broken], &[]));
+        let (changes, agreement) = held.finish(&end(3, &[("n/a", 2), ("n/b", 2), ("n/new", 2)]));
+        assert_eq!(
+            (text(&changes), agreement),
+            (vec!["new gone".to_owned()], Agreement::Same)
+        );
+    }
+
+    #[test]
+    fn what_differs_is_handed_on_once_everything_was_fetched_anew() {
+        let mut held = Configuration::default();
+        let (a, b) = (rule("a", "a.com"), rule("b", "b.com"));
+        take(&mut held, &chunk(vec![sent(&a, 1), sent(&b, 1)], &[]));
+        held.finish(&end(1, &[("n/a", 1), ("n/b", 1)]));
+
+        // A removal arrives, and something else is lost on the way.
+        take(&mut held, &chunk(Vec::new(), &["n/a"]));
+        let (changes, agreement) = held.finish(&end(2, &[("n/b", 2)]));
+        assert_eq!((changes.len(), agreement), (0, Agreement::Differs));
+        assert_eq!(held.revision(), Revision(1));
+
+        held.distrust();
+        assert!(held.versions(Kind::DestinationRule).is_empty());
+        take(&mut held, &chunk(vec![sent(&b, 2)], &[]));
+        let (changes, agreement) = held.finish(&end(2, &[("n/b", 2)]));
+        assert_eq!(agreement, Agreement::Same);
+        assert_eq!(
+            text(&changes),
+            ["a gone".to_owned(), format!("b {}", b.version)]
+        );
+        assert_eq!(held.revision(), Revision(2));
+    }
+
+    #[test]
+    fn two_sides_that_count_differently_do_not_stop_the_mesh() {
+        let mut held = Configuration::default();
+        let a = rule("a", "a.com");
+        take(&mut held, &chunk(vec![sent(&a, 1)], &[]));
+        let (_, agreement) = held.finish(&end(1, &[("n/a", 7)]));
+        assert_eq!(agreement, Agreement::Differs);
+        held.distrust();
+        take(&mut held, &chunk(vec![sent(&a, 1)], &[]));
+        let (changes, agreement) = held.finish(&end(1, &[("n/a", 7)]));
+        assert_eq!((changes.len(), agreement), (1, Agreement::DiffersAnew));
+    }
+
+    #[test]
+    fn an_unfinished_revision_is_forgotten() {
+        let mut held = Configuration::default();
+        take(&mut held, &chunk(vec![sent(&rule("a", "a.com"), 1)], &[]));
+        held.drop_arriving();
+        let (changes, agreement) = held.finish(&end(1, &[]));
+        assert_eq!((changes.len(), agreement), (0, Agreement::Same));
+    }
+}

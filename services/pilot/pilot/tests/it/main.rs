@@ -1,0 +1,14 @@
+//! The `pilot` program against scripted clients over real sockets: what the protocol promises, and what bad input may not do.
+//!
+//! Start reading at [`rig`] (a running Pilot and its folder) and [`ads`] (a client that does what it is told).
+
+mod ads;
+mod delta;
+mod folders;
+mod limits;
+mod peers;
+mod process;
+mod refusals;
+mod rejections;
+mod rig;
+mod sotw;
