@@ -91,3 +91,13 @@ fn fail(error: &anyhow::Error) -> ExitCode {
     eprintln!("flotilla: {error:#}");
     ExitCode::FAILURE
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_flags_agree_with_each_other() {
+        super::Args::command().debug_assert();
+    }
+}

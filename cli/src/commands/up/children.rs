@@ -61,6 +61,7 @@ pub struct Children {
     entries: Vec<Entry>,
     ended: mpsc::UnboundedSender<(Index, ExitStatus)>,
     endings: mpsc::UnboundedReceiver<(Index, ExitStatus)>,
+    grace: Duration,
 }
 
 /// Something that happened to a child.
@@ -84,6 +85,7 @@ impl Children {
             entries: Vec::new(),
             ended,
             endings,
+            grace: GRACE,
         }
     }
 
@@ -208,7 +210,7 @@ impl Children {
                 let _ = kill_process(pid, Signal::TERM);
             }
         }
-        let deadline = Instant::now() + GRACE;
+        let deadline = Instant::now() + self.grace;
         while which.iter().any(|index| self.entries[*index].pid.is_some()) {
             match tokio::time::timeout_at(deadline, self.endings.recv()).await {
                 Ok(Some((index, status))) => drop(self.take(index, status)),
@@ -311,6 +313,7 @@ mod tests {
     async fn the_stubborn_are_killed_and_the_willing_asked() {
         let dir = tempfile::tempdir().unwrap();
         let mut children = Children::new(stand_in(dir.path()));
+        children.grace = Duration::from_millis(300);
         let ready = dir.path().join("ready");
         let script = format!(
             "trap '' TERM; echo yes > {}; while :; do sleep 1; done",

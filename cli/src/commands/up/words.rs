@@ -164,7 +164,7 @@ pub fn banner(banner: &Banner<'_>) -> String {
         text.push_str(&format!(
             "\nThree things to try, in another terminal:\n\n  \
              # all readers get reviews v3, with red stars: reload the page, or\n  \
-             sed -i 's/subset: v1$/subset: v3/; s/subset: v1}}/subset: v3}}/' {config}/reviews.yaml\n  \
+             sed -i 's/subset: v1/subset: v3/' {config}/reviews.yaml\n  \
              curl -s {page} | grep -o 'reviews v.'\n\n  \
              # a mistake is refused, and the page stays as it was; then mend it\n  \
              sed -i 's/weight: 100/weight: lots/' {config}/reviews.yaml\n  \

@@ -1,0 +1,159 @@
+//! `flotilla up` with real Envoys: a page is served, edits are live, mistakes are refused, and nothing is left behind.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "starts processes and waits for them outside of any runtime"
+)]
+#![allow(missing_docs)]
+
+mod support;
+
+use rustix::process::{Pid, Signal, kill_process};
+use support::{Up, flotilla, folder, network};
+
+const V1: &str = "{host: reviews, subset: v1}";
+
+/// The same for one process and for several.
+fn a_user_tries_it(flags: &[&str], processes: usize) {
+    let mut up = Up::start(flags);
+    let url = up.line("  page     ");
+    assert!(url.contains(&format!("http://{}.1:8000/productpage", up.network)));
+    up.line("Ctrl-C ends all of it.");
+    let first = up.line("revision ");
+    assert!(first.contains(" live on 7/7 proxies, "), "{first}");
+    assert_eq!(up.children().len(), processes, "{:?}", up.children());
+    let page = up.page().1;
+    assert!(page.contains("reviews v1") && !page.contains("★"), "{page}");
+
+    // An edit is live, on the page and by the word of Pilot.
+    up.edit("reviews.yaml", V1, "{host: reviews, subset: v3}");
+    let live = up.line("revision ");
+    assert!(live.contains(" live on 7/7 proxies in "), "{live}");
+    let page = up.page_with("reviews v3");
+    assert!(
+        page.contains("ratings v1") && page.contains("stars red"),
+        "{page}"
+    );
+
+    // A mistake is told with its place, and changes nothing.
+    up.edit("reviews.yaml", "weight: 100", "weight: lots");
+    let refused = up.line("refused: ");
+    for part in [
+        "reviews.yaml:",
+        "VirtualService default/reviews",
+        "spec.http[0].route[0].weight",
+        "\"lots\"",
+        "[wrong-type]",
+    ] {
+        assert!(refused.contains(part), "{part} in {refused}");
+    }
+    let (status, page) = up.page();
+    assert!(
+        status == 200 && page.contains("reviews v3"),
+        "{status} {page}"
+    );
+
+    // Mended, with another change.
+    up.edit("reviews.yaml", "weight: lots", "weight: 100");
+    up.line("no longer refused: VirtualService default/reviews");
+    up.edit("reviews.yaml", "subset: v3}", "subset: v2}");
+    let live = up.line(" live on 7/7 proxies in ");
+    assert!(live.starts_with("revision "), "{live}");
+    assert!(up.page_with("reviews v2").contains("stars black"));
+
+    // What dies is started again, and says so.
+    let (envoy, _) = up
+        .children()
+        .into_iter()
+        .find(|(_, program)| program == "envoy")
+        .unwrap();
+    kill_process(Pid::from_raw(envoy).unwrap(), Signal::KILL).unwrap();
+    let ended = up.line("was ended by signal 9, and is started again");
+    assert!(ended.starts_with("the Envoy of "), "{ended}");
+    up.page_with("reviews v2");
+
+    assert!(up.ends_with_all_children(Signal::TERM).success());
+}
+
+#[test]
+fn one_process_serves_a_page_and_ends_with_everything_it_started() {
+    a_user_tries_it(&[], 13);
+}
+
+#[test]
+fn split_behaves_the_same() {
+    a_user_tries_it(&["--split"], 16);
+}
+
+#[test]
+fn the_commands_work_against_it() {
+    let mut up = Up::start(&[]);
+    let command = up.line("FLOTILLA_PILOT=");
+    up.line(" live on 7/7 proxies");
+    let variables: Vec<(&str, &str)> = command
+        .split_whitespace()
+        .filter_map(|word| word.split_once('='))
+        .collect();
+    let run = |arguments: &[&str]| {
+        let (code, out, err) = flotilla(arguments, &variables);
+        assert_eq!(code, 0, "{arguments:?}: {out}{err}");
+        out
+    };
+    let status = run(&["proxy-status"]);
+    assert_eq!(status.lines().count(), 8, "{status}");
+    assert!(
+        !status.contains("STALE") && !status.contains("ERROR"),
+        "{status}"
+    );
+    let routes = run(&["pc", "route", "productpage-v1", "--name", "15002"]);
+    assert!(routes.contains("reviews.default"), "{routes}");
+    let clusters = run(&["pc", "c", "productpage-v1.default", "--subset", "v2"]);
+    assert!(
+        clusters.contains("reviews.default.svc.cluster.local") && clusters.lines().count() == 2,
+        "{clusters}"
+    );
+    assert!(run(&["wait", "--timeout", "30s"]).contains("live on 7 of 7 proxies"));
+    run(&["findings"]);
+    let (code, _, error) = flotilla(&["ps", "nobody"], &variables);
+    assert!(code == 1 && error.contains("no proxy nobody"), "{error}");
+    up.edit("reviews.yaml", "weight: 100", "weight: lots");
+    up.line("refused: ");
+    assert!(run(&["findings"]).contains("wrong-type"));
+    assert!(up.ends_with_all_children(Signal::INT).success());
+}
+
+#[test]
+fn killed_hard_it_leaves_nothing_behind() {
+    let mut up = Up::start(&["--split"]);
+    up.line(" live on 7/7 proxies");
+    assert_eq!(up.children().len(), 16);
+    assert!(!up.ends_with_all_children(Signal::KILL).success());
+}
+
+#[test]
+fn what_is_missing_or_taken_is_said_before_anything_starts() {
+    let dir = folder(&[]);
+    let state = dir.path().join("mesh");
+    let up = |more: &[&str]| {
+        let base = ["up", "--any-ports", "--dir", state.to_str().unwrap()];
+        let (code, out, error) = flotilla(&[&base[..], more].concat(), &[]);
+        assert_eq!((code, &*out), (1, ""), "{error}");
+        error
+    };
+    let error = up(&["--envoy", "/no/envoy"]);
+    assert!(
+        error.contains("--envoy /no/envoy: this is no program"),
+        "{error}"
+    );
+    let error = up(&["--split", "--nats-server", "/no/nats"]);
+    assert!(error.contains("--nats-server /no/nats"), "{error}");
+
+    let network = network();
+    let _taken = std::net::TcpListener::bind(format!("{network}.1:8000")).unwrap();
+    let error = up(&["--network", &network]);
+    assert!(
+        error.contains(&format!("the sample needs {network}.1:8000"))
+            && error.contains("--network"),
+        "{error}"
+    );
+}
