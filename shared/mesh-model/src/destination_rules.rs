@@ -7,7 +7,7 @@ use imbl::OrdMap;
 use mesh_config::resource::destination_rule as dr;
 use mesh_config::resource::mesh::MeshConfig;
 use mesh_config::{Body, Object};
-use mesh_types::{Hostname, Key, Labels, Selector, version_of};
+use mesh_types::{Hostname, Labels, Selector, version_of};
 
 use crate::order::{Audience, Order};
 use crate::{DestinationRule, Service};
@@ -242,14 +242,14 @@ pub(crate) fn select(
         .map(|entry| entry.rule.clone())
 }
 
-fn entry(
+/// Who uses a rule: one for certain workloads is for its own namespace alone.
+pub(crate) fn audience_of(
     object: &Object,
-    spec: &Arc<dr::DestinationRule>,
-    host: &Hostname,
+    spec: &dr::DestinationRule,
     config: &MeshConfig,
-) -> Entry {
+) -> Audience {
     let namespace = &object.meta.key.namespace;
-    let audience = if spec.workload_selector.is_some() {
+    if spec.workload_selector.is_some() {
         Audience::Namespaces(BTreeSet::from([namespace.clone()]))
     } else {
         Audience::new(
@@ -257,7 +257,16 @@ fn entry(
             &config.default_destination_rule_export_to,
             namespace,
         )
-    };
+    }
+}
+
+fn entry(
+    object: &Object,
+    spec: &Arc<dr::DestinationRule>,
+    host: &Hostname,
+    config: &MeshConfig,
+) -> Entry {
+    let audience = audience_of(object, spec, config);
     let mut resolved = dr::DestinationRule::clone(spec);
     resolved.host = host.as_str().to_owned();
     drop_duplicate_subsets(&mut resolved);
@@ -314,12 +323,4 @@ fn merged(old: &DestinationRule, new: &DestinationRule) -> DestinationRule {
         sources: old.sources.iter().chain(&new.sources).cloned().collect(),
         spec: Arc::new(spec),
     }
-}
-
-/// The key of a rule as it stands in findings.
-pub(crate) fn keys(objects: &[&Arc<Object>]) -> Vec<Key> {
-    objects
-        .iter()
-        .map(|object| object.meta.key.clone())
-        .collect()
 }

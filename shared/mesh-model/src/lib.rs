@@ -8,6 +8,7 @@
 mod delta;
 mod destination_rules;
 mod endpoints;
+mod findings;
 mod gateways;
 mod label_use;
 mod mesh;

@@ -359,8 +359,10 @@ impl Mesh {
     }
 
     /// Findings that need more than one object to see: shadowed objects, missing references, merges.
+    ///
+    /// By object and place; costs follow the mesh, so ask when somebody wants to know. Files and lines are for the caller to fill in.
     pub fn findings(&self) -> Vec<Finding> {
-        Vec::new()
+        crate::findings::all(self)
     }
 
     /// Whether an address is an endpoint of a service that callers reach at its endpoints' own addresses (headless): a proxy there must not

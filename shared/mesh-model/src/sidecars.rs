@@ -55,6 +55,11 @@ impl SidecarIndex {
         }
     }
 
+    /// The Sidecars of each namespace, in the order in which they are tried.
+    pub(crate) fn namespaces(&self) -> impl Iterator<Item = impl Iterator<Item = &Arc<Sidecar>>> {
+        self.by_namespace.values().map(OrdMap::values)
+    }
+
     /// The Sidecar of a proxy: selected by its labels, else its namespace's, else the root namespace's; those two without a selector.
     pub(crate) fn of(&self, namespace: &str, root: &str, proxy: &Labels) -> Option<&Arc<Sidecar>> {
         let own = self

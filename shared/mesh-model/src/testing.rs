@@ -106,7 +106,16 @@ impl World {
                 serde_json::from_value::<mesh_config::resource::mesh::MeshConfig>(value).unwrap(),
             )
         } else {
-            let spec: String = spec.lines().map(|line| format!("  {line}\n")).collect();
+            let mut spec: String = spec.lines().map(|line| format!("  {line}\n")).collect();
+            // What the check of the object itself asks for, where a test is about something else.
+            let says = |fields: &[&str]| fields.iter().any(|f| spec.contains(&format!("  {f}:")));
+            if kind == Kind::VirtualService && !says(&["http", "tcp", "tls"]) {
+                spec += "  http: [{redirect: {uri: /}}]\n";
+            } else if kind == Kind::Sidecar
+                && !says(&["egress", "ingress", "outboundTrafficPolicy"])
+            {
+                spec += "  egress: [{hosts: ['*/*']}]\n";
+            }
             let text = format!(
                 "apiVersion: networking.istio.io/v1\nkind: {kind}\nmetadata:\n  name: {name}\n  namespace: {namespace}\nspec:\n{spec}"
             );

@@ -141,7 +141,9 @@ fn only_what_is_in_the_view_or_would_be_counts() {
     let delta = world.apply("DestinationRule m/d\nhost: a.n.svc.cluster.local");
     check(&world, &scoped, &delta, expect![""]);
     check(&world, &world.sidecar("m"), &delta, expect![""]);
-    let delta = world.apply("Gateway n/g\nservers: []");
+    let delta = world.apply(
+        "Gateway n/g\nservers: [{port: {number: 80, protocol: HTTP, name: x}, hosts: ['*']}]",
+    );
     check(&world, &scoped, &delta, expect![""]);
 }
 

@@ -71,7 +71,7 @@ fn c_104_terminated_https_has_its_own_route_name() {
 fn c_108_tcp_and_http_do_not_share_a_port() {
     let server = |protocol: &str, bind: &str| {
         format!(
-            "- {{port: {{number: 80, protocol: {protocol}, name: x}}, hosts: ['*'], bind: '{bind}'}}\n"
+            "- {{port: {{number: 80, protocol: {protocol}, name: {protocol}}}, hosts: ['*'], bind: '{bind}'}}\n"
         )
     };
     let gateway = |servers: String| format!("Gateway n/gw\nservers:\n{servers}");

@@ -1,6 +1,7 @@
 //! Conformance cases (C-nnn) and properties of the mesh and its views.
 
 mod changes;
+mod findings;
 mod gateways;
 mod properties;
 mod rules;

@@ -46,7 +46,7 @@ VirtualService m/d
 http: [{match: [{uri: {prefix: /x}}], route: [{destination: {host: a.n.svc.cluster.local}}]}]
 ---
 VirtualService m/d
-http: [{name: y}]
+http: [{name: y, redirect: {uri: /}}]
 exportTo: [n]
 ---
 VirtualService n/api internal.istio.io/route-semantics=gateway
@@ -95,7 +95,53 @@ MeshConfig /mesh
 \"defaultServiceExportTo\": [\".\"]
 ---
 MeshConfig /mesh
-\"rootNamespace\": \"m\"";
+\"rootNamespace\": \"m\"
+---
+MeshConfig /mesh
+\"defaultDestinationRuleExportTo\": [\".\"], \"defaultVirtualServiceExportTo\": [\"~\"]
+---
+svc gw.n http:80>8080 tcp:443>8443 app=p
+ep gw.n 10.0.0.1:8081/http-80
+wl p.n 10.0.0.1 app=q
+svc *.wild.com.n http:80 se
+---
+DestinationRule n/f
+host: a
+exportTo: [m]
+subsets: [{name: v2}]
+---
+DestinationRule m/g
+host: a.n.svc.cluster.local
+exportTo: ['.', n]
+---
+DestinationRule m/g
+host: '*.wild.com'
+trafficPolicy: {loadBalancer: {localityLbSetting: {failoverPriority: [app]}}}
+---
+VirtualService n/labels
+hosts: [a, '*.wild.com']
+tcp: [{match: [{sourceLabels: {app: q}}], route: [{destination: {host: shared.com}}]}]
+---
+VirtualService m/root
+hosts: [a.n.svc.cluster.local]
+gateways: [gw, n/gw, mesh]
+http: [{delegate: {name: d}}, {delegate: {name: e, namespace: n}}]
+---
+VirtualService n/e
+http: [{route: [{destination: {host: x.wild.com}}], mirror: {host: a}}]
+---
+Sidecar m/s
+outboundTrafficPolicy: {mode: REGISTRY_ONLY}
+egress: [{port: {number: 90, protocol: TCP, name: t}, bind: 127.0.0.1, captureMode: NONE, hosts: ['./*']}, {hosts: ['n/a.n.svc.cluster.local', '*/*.wild.com']}]
+ingress: [{port: {number: 80, protocol: HTTP, name: x}, defaultEndpoint: '127.0.0.1:1'}]
+---
+Sidecar istio-system/t created=1
+workloadSelector: {labels: {app: q}}
+egress: [{hosts: ['~/*']}]
+---
+Gateway m/gw
+selector: {app: q}
+servers: [{port: {number: 443, protocol: TLS, name: y}, hosts: ['n/*'], tls: {mode: PASSTHROUGH}}, {port: {number: 80, protocol: HTTP, name: x}, hosts: ['./a.com', '*/b.com']}]";
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -129,6 +175,7 @@ fn proxies() -> Vec<crate::Proxy> {
         of("sidecar", "n", "q"),
         of("sidecar", "m", "p"),
         of("sidecar", "x", "p"),
+        of("sidecar", "istio-system", "q"),
         of("router", "n", "p"),
         of("router", "m", "q"),
     ]
@@ -145,9 +192,9 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn one_by_one_equals_at_once_equals_from_scratch(sets in steps(41)) {
+    fn one_by_one_equals_at_once_equals_from_scratch(sets in steps(49)) {
         let pool = World::default().objects(POOL);
-        prop_assert_eq!(pool.len(), 41);
+        prop_assert_eq!(pool.len(), 49);
         let mut mesh = Mesh::default();
         for set in &sets {
             mesh = mesh.apply(Revision(1), &changes(&pool, set)).0;
@@ -159,6 +206,7 @@ proptest! {
         prop_assert_eq!(views(&mesh), views(&at_once));
         prop_assert_eq!(views(&mesh), views(&scratch));
         prop_assert_eq!(&mesh.label_use, &scratch.label_use);
+        prop_assert_eq!(mesh.findings(), scratch.findings());
         for proxy in proxies() {
             prop_assert_eq!(mesh.service_targets(&proxy), scratch.service_targets(&proxy));
         }
@@ -168,7 +216,7 @@ proptest! {
     }
 
     #[test]
-    fn an_updated_view_is_the_view_of_the_new_mesh(sets in steps(41)) {
+    fn an_updated_view_is_the_view_of_the_new_mesh(sets in steps(49)) {
         let pool = World::default().objects(POOL);
         let mut mesh = Mesh::default();
         let keys: Vec<_> = proxies().iter().map(|proxy| mesh.view_key(proxy)).collect();

@@ -90,7 +90,7 @@ fn only_labels_that_something_reads_tell_classes_apart() {
         key(&world, "sidecar", "n", "p"),
         key(&world, "sidecar", "n", "q")
     );
-    world.apply("Gateway n/g\nselector: {app: p}");
+    world.apply("Gateway n/g\nselector: {app: p}\nservers: [{port: {number: 80, protocol: HTTP, name: x}, hosts: ['*']}]");
     assert_eq!(
         key(&world, "sidecar", "n", "p"),
         key(&world, "sidecar", "n", "q")

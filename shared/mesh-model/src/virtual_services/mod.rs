@@ -54,7 +54,8 @@ pub(crate) fn audience(export_to: &[String], own: &Arc<str>, config: &MeshConfig
     Audience::new(export_to, &config.default_virtual_service_export_to, own)
 }
 
-fn order_of(item: &VirtualService) -> Order {
+/// The place of a VirtualService among others.
+pub(crate) fn order_of(item: &VirtualService) -> Order {
     Order::new(
         item.created_us,
         item.key.name.clone(),
@@ -89,6 +90,16 @@ impl VirtualServiceIndex {
     /// The object as written.
     pub(crate) fn written(&self, key: &Key) -> Option<&Arc<Object>> {
         self.written.get(key)
+    }
+
+    /// Every object as written, roots and delegates.
+    pub(crate) fn all_written(&self) -> impl Iterator<Item = &Arc<Object>> {
+        self.written.values()
+    }
+
+    /// Whether some root names it as a delegate.
+    pub(crate) fn is_delegate(&self, key: &Key) -> bool {
+        self.roots_of.contains_key(key)
     }
 
     /// VirtualServices that apply to a gateway (or `mesh`) and that a namespace sees: private to it, exported to it, public; each oldest

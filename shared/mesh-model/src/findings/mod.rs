@@ -1,0 +1,86 @@
+//! Findings that need more than one object to see: what is referred to and not there, and what can never take effect beside something else.
+//!
+//! One file per kind of object. They never refuse anything: an object may come before what it refers to.
+
+mod destination_rules;
+mod gateways;
+mod ports;
+mod sidecars;
+mod virtual_services;
+
+use mesh_types::{Code, FieldPath, Finding, Hostname, Key};
+
+use crate::{Mesh, Service, services};
+
+/// Every finding about the mesh, by object and place.
+pub(crate) fn all(mesh: &Mesh) -> Vec<Finding> {
+    let mut report = Report::default();
+    virtual_services::check(mesh, &mut report);
+    destination_rules::check(mesh, &mut report);
+    gateways::check(mesh, &mut report);
+    sidecars::check(mesh, &mut report);
+    ports::check(mesh, &mut report);
+    let mut found = report.0;
+    let place = |f: &Finding| (f.key.clone(), f.path.clone(), f.code);
+    found.sort_by(|a, b| (place(a), &a.message).cmp(&(place(b), &b.message)));
+    found.dedup();
+    found
+}
+
+/// Findings as they are made.
+#[derive(Default)]
+struct Report(Vec<Finding>);
+
+impl Report {
+    fn say(&mut self, key: &Key, path: FieldPath, code: Code, message: impl Into<String>) {
+        self.0.push(Finding::new(key, path, code, message));
+    }
+}
+
+/// A field of `spec`.
+fn spec(field: &str) -> FieldPath {
+    FieldPath::root().field("spec").field(field)
+}
+
+/// Services that requests for a host can reach from a namespace.
+enum Reachable<'a> {
+    /// No service has the host, nor a wildcard that covers it.
+    Unknown,
+    /// Services have it, but are exported elsewhere.
+    Hidden,
+    /// These have it, and can be seen.
+    Seen(Vec<&'a Service>),
+}
+
+fn reachable<'a>(mesh: &'a Mesh, namespace: &str, host: &Hostname) -> Reachable<'a> {
+    let mut known = false;
+    let mut seen = Vec::new();
+    for name in covering(host) {
+        let same = mesh.services.by_host.get(name.as_str());
+        for service in same.into_iter().flat_map(|same| same.values()) {
+            known = true;
+            if services::audience(service, &mesh.config).has(namespace) {
+                seen.push(&**service);
+            }
+        }
+        if !seen.is_empty() {
+            return Reachable::Seen(seen);
+        }
+    }
+    if known {
+        Reachable::Hidden
+    } else {
+        Reachable::Unknown
+    }
+}
+
+/// A host, and the wildcards that cover it, longest first.
+fn covering(host: &Hostname) -> Vec<String> {
+    let mut names = vec![host.as_str().to_owned()];
+    let mut rest = host.as_str().trim_start_matches("*.");
+    while let Some((_, suffix)) = rest.split_once('.') {
+        names.push(format!("*.{suffix}"));
+        rest = suffix;
+    }
+    names
+}
