@@ -4,8 +4,11 @@
 //! looking at what differs between the two views (`changes`), and regenerating only that. Whatever is regenerated and comes out equal keeps
 //! its pointer, so nobody is sent what they have.
 
+mod changed_routes;
 mod changes;
 mod render;
+#[cfg(test)]
+mod route_tests;
 #[cfg(test)]
 mod tests;
 

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use mesh_config::resource::normal::ServiceResolution;
-use mesh_model::{Delta, ProxyKind, View, VirtualService};
-use mesh_types::{Hostname, Protocol};
+use mesh_model::{Delta, GatewayServer, MergedServer, ProxyKind, View, VirtualService};
+use mesh_types::Hostname;
 
+use super::changed_routes::{ChangedRoutes, rules};
 use crate::routes::hash::hashes;
 
 /// What must be made anew.
@@ -18,20 +19,7 @@ pub(super) struct Changes {
     pub(super) endpoint_hosts: BTreeSet<Hostname>,
     /// Whether listeners may differ.
     pub(super) listeners: bool,
-    routes: Routes,
-}
-
-/// Which RouteConfigurations may differ.
-#[derive(Debug, Default)]
-enum Routes {
-    #[default]
-    None,
-    /// Those in which these hosts may stand; numbered ones by the ports of these hosts.
-    Of {
-        hosts: Vec<Hostname>,
-        ports: BTreeSet<u16>,
-    },
-    All,
+    routes: ChangedRoutes,
 }
 
 impl Changes {
@@ -51,43 +39,29 @@ impl Changes {
         changes.services(old, new);
         changes.rules(old, new);
         changes.endpoints(new, delta, router);
-        changes.virtual_services(old, new, router);
-        if router && old.servers != new.servers {
-            changes.listeners = true;
-            changes.routes = Routes::All;
-        }
-        // Short names, ports of destinations and aliases all depend on services: anything may follow.
+        changes.virtual_services(old, new);
+        changes.servers(old, new);
+        // Which names lead where, and which are left to whom: anything may follow.
         if !same(&old.aliases, &new.aliases) {
-            changes.listeners = true;
-            changes.routes = Routes::All;
+            changes.everything();
         }
         Some(changes)
     }
 
     /// Whether some RouteConfiguration may differ.
     pub(super) fn routes_at_all(&self) -> bool {
-        !matches!(self.routes, Routes::None)
+        self.routes.any()
     }
 
     /// Whether the RouteConfiguration of that name may differ.
     pub(super) fn route(&self, name: &str) -> bool {
-        match &self.routes {
-            Routes::None => false,
-            Routes::All => true,
-            Routes::Of { hosts, ports } => {
-                if let Ok(port) = name.parse::<u16>() {
-                    return ports.contains(&port);
-                }
-                // `<host>:<port>`; anything else (http_proxy, a socket's path) has every port's hosts in it.
-                match name
-                    .rsplit_once(':')
-                    .and_then(|(host, _)| Hostname::new(host).ok())
-                {
-                    Some(host) => hosts.iter().any(|h| h.matches(&host)),
-                    None => true,
-                }
-            }
-        }
+        self.routes.has(name)
+    }
+
+    /// Every listener and RouteConfiguration.
+    fn everything(&mut self) {
+        self.listeners = true;
+        self.routes.all = true;
     }
 
     fn services(&mut self, old: &View, new: &View) {
@@ -95,28 +69,31 @@ impl Changes {
         differences(&old.services, &new.services, |host| {
             changed.insert(host.clone());
         });
-        let order = same(&old.services_in_order, &new.services_in_order);
-        if changed.is_empty() && order {
+        if changed.is_empty() && same(&old.services_in_order, &new.services_in_order) {
             return;
         }
-        self.cluster_hosts.extend(changed);
         self.listeners = true;
-        self.routes = Routes::All;
+        if imports_everything(old) && imports_everything(new) && same_order(old, new, &changed) {
+            self.routes.destinations([old, new], &changed);
+        } else {
+            self.routes.all = true;
+        }
+        self.cluster_hosts.extend(changed);
     }
 
     fn rules(&mut self, old: &View, new: &View) {
+        let mut hashing = BTreeSet::new();
         differences(&old.destination_rules, &new.destination_rules, |host| {
-            let (before, after) = (
-                old.destination_rules.get(host),
-                new.destination_rules.get(host),
-            );
+            let before = old.destination_rules.get(host);
+            let after = new.destination_rules.get(host);
             self.cluster_hosts.insert(host.clone());
             // Idle timeouts, tunnels and hashing of TCP connections are written in listeners.
             self.listeners = true;
             if before.is_some_and(|r| hashes(r)) || after.is_some_and(|r| hashes(r)) {
-                self.routes = Routes::All;
+                hashing.insert(host.clone());
             }
         });
+        self.routes.destinations([old, new], &hashing);
     }
 
     fn endpoints(&mut self, new: &View, delta: &Delta, router: bool) {
@@ -137,66 +114,88 @@ impl Changes {
         }
     }
 
-    fn virtual_services(&mut self, old: &View, new: &View, router: bool) {
+    /// VirtualServices of sidecars.
+    fn virtual_services(&mut self, old: &View, new: &View) {
         let mut changed: Vec<Arc<VirtualService>> = Vec::new();
         for (before, after) in old.egress.iter().zip(new.egress.iter()) {
+            let own = changed.len();
             changed_between(
                 &before.virtual_services,
                 &after.virtual_services,
                 &mut changed,
             );
+            let explained = imports_everything(old) && imports_everything(new);
+            if explained {
+                continue; // services were compared as those of the whole view
+            }
             let index = same(&before.most_specific, &after.most_specific);
-            let services = same(&before.services, &after.services);
-            if changed.is_empty() && !index || !services {
-                // Not explained by a VirtualService: other services, or their order.
-                self.listeners = true;
-                self.routes = Routes::All;
+            if !same(&before.services, &after.services) || (own == changed.len() && !index) {
+                self.everything();
             }
         }
-        if changed.is_empty() {
+        self.listeners |= changed.iter().any(is_l4);
+        self.routes.virtual_services([old, new], &changed);
+    }
+
+    /// Servers of routers.
+    fn servers(&mut self, old: &View, new: &View) {
+        if same(&old.servers, &new.servers) {
             return;
         }
-        if router
-            || changed
-                .iter()
-                .any(|vs| !vs.spec.tcp.is_empty() || !vs.spec.tls.is_empty())
-        {
-            self.listeners = true;
-        }
-        if router || !matches!(self.routes, Routes::None) || forwards(new) {
-            self.routes = Routes::All;
-            return;
-        }
-        let hosts: Vec<Hostname> = changed
-            .iter()
-            .flat_map(|vs| vs.hosts.iter().cloned())
-            .collect();
-        // Hosts of no service get their virtual host on port 80 alone.
-        let mut ports = BTreeSet::from([80]);
-        for view in [old, new] {
-            for host in &hosts {
-                if host.is_wildcard() || !view.services.contains_key(host) {
-                    let matching = view.services.values().filter(|s| s.hostname.matches(host));
-                    ports.extend(matching.flat_map(|s| s.ports.iter().map(|p| p.number)));
-                } else if let Some(service) = view.services.get(host) {
-                    ports.extend(service.ports.iter().map(|p| p.number));
-                }
-                let wildcards = view
-                    .services
-                    .values()
-                    .filter(|s| s.hostname.is_wildcard() && s.hostname.matches(host));
-                ports.extend(wildcards.flat_map(|s| s.ports.iter().map(|p| p.number)));
-            }
-        }
-        self.routes = Routes::Of { hosts, ports };
+        self.routes.servers(old, new);
+        let pairs = || old.servers.iter().zip(new.servers.iter());
+        let alike =
+            old.servers.len() == new.servers.len() && pairs().all(|(a, b)| same_server(a, b));
+        self.listeners |= !alike;
     }
 }
 
-/// Whether some listener is a forward proxy, whose RouteConfiguration has every port's hosts in it whatever its name.
-fn forwards(view: &View) -> bool {
-    view.egress
-        .iter()
-        .any(|l| matches!(l.port, Some((_, Protocol::HttpProxy))))
+/// Whether a view has one listener, with every service of the view.
+fn imports_everything(view: &View) -> bool {
+    matches!(&view.egress[..], [only] if Arc::ptr_eq(&only.services, &view.services_in_order))
+}
+
+/// Whether services other than these stand in the same order.
+fn same_order(old: &View, new: &View, changed: &BTreeSet<Hostname>) -> bool {
+    let rest = |view: &View| -> Vec<Hostname> {
+        let hosts = view
+            .services_in_order
+            .iter()
+            .map(|service| &service.hostname);
+        hosts
+            .filter(|host| !changed.contains(*host))
+            .cloned()
+            .collect()
+    };
+    rest(old) == rest(new)
+}
+
+/// Whether a VirtualService has rules that listeners are made from.
+fn is_l4(vs: &Arc<VirtualService>) -> bool {
+    !vs.spec.tcp.is_empty() || !vs.spec.tls.is_empty()
+}
+
+/// Whether two servers make the same listener.
+fn same_server(a: &MergedServer, b: &MergedServer) -> bool {
+    let place = |m: &MergedServer| {
+        (
+            m.port,
+            m.protocol,
+            m.bind.clone(),
+            m.route_name.clone(),
+            m.servers.len(),
+        )
+    };
+    let alike = |a: &GatewayServer, b: &GatewayServer| {
+        (&a.gateway, &a.namespace, &a.hosts, &a.spec)
+            == (&b.gateway, &b.namespace, &b.hosts, &b.spec)
+    };
+    let l4 = |m: &MergedServer| -> Vec<Arc<VirtualService>> {
+        rules(m).filter(|vs| is_l4(vs)).cloned().collect()
+    };
+    place(a) == place(b)
+        && a.servers.iter().zip(&b.servers).all(|(a, b)| alike(a, b))
+        && l4(a) == l4(b)
 }
 
 /// Whether the listeners that a Sidecar asks for are the same ones.

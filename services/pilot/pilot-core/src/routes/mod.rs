@@ -21,7 +21,7 @@ mod retry;
 mod rule;
 mod share;
 mod sidecar;
-mod target;
+pub(crate) mod target;
 #[cfg(test)]
 mod tests;
 mod wire;

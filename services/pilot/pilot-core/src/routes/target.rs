@@ -91,7 +91,7 @@ fn concrete<'a>(view: &'a View, service: &'a Arc<Service>) -> &'a Arc<Service> {
 }
 
 /// Every destination of a rule, mirrors last: in this order its targets are looked up.
-pub(super) fn destinations(http: &HttpRoute) -> impl Iterator<Item = Option<&Destination>> {
+pub(crate) fn destinations(http: &HttpRoute) -> impl Iterator<Item = Option<&Destination>> {
     let routes = http.route.iter().map(|r| r.destination.as_ref());
     let mirror = http.mirror.iter().map(Some);
     let mirrors = http.mirrors.iter().map(|m| m.destination.as_ref());
