@@ -28,13 +28,14 @@
 //! dawdle). [`Pilot`], [`Galley`] and [`Envoy`] are made from it, each with a [`process::Process`] that is started, killed
 //! (`kill`: as by a crash; `terminate`: SIGTERM) and started again; NATS is [`testkit::nats::Nats`]. [`World::split`] is a mesh on NATS, Galley
 //! and Pilot, [`World::prepare`] one of which nothing is started yet; [`World::galley`], [`World::nats`] and the field `pilot` are at hand for
-//! killing and starting. [`Traffic`] sends requests in the background meanwhile and counts what fails. [`wait::eventually`] waits for a condition; nothing
+//! killing and starting, [`World::another_pilot`] makes more. [`cli`] runs the operator's commands. [`Traffic`] sends requests in the background meanwhile and counts what fails. [`wait::eventually`] waits for a condition; nothing
 //! waits for a while. Everything that was started ends with its owner, and shows its log if the test failed.
 //!
 //! The programs under test are those cargo has built beside the tests: after a change, `cargo build -p flotilla` before `cargo test -p e2e`.
 
 pub mod backend;
 pub mod capture;
+pub mod cli;
 pub mod client;
 pub mod envoy;
 pub mod exchange;

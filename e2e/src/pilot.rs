@@ -22,6 +22,8 @@ pub enum Source {
     },
     /// From Galley.
     Galley(SocketAddr),
+    /// No Pilot, but `flotilla serve-xds`: a folder of Envoy resources, served as they are.
+    Envoy(PathBuf),
 }
 
 /// A Pilot, started or not. Its addresses do not change when it is started again.
@@ -41,7 +43,7 @@ impl Pilot {
     /// A Pilot at the address `host` of a network, not started. Logs and data go below `dir`.
     pub fn new(name: &str, net: &Network, host: u8, source: &Source, dir: &Path) -> Pilot {
         let [grpc, http, monitoring] = [15_010, 8080, 15_014].map(|port| net.at(host, port));
-        let mut args: Vec<String> = vec!["pilot".into()];
+        let mut args: Vec<String> = vec!["pilot".into(), "--name".into(), name.into()];
         match source {
             Source::Files {
                 folders,
@@ -55,12 +57,12 @@ impl Pilot {
             Source::Galley(address) => {
                 args.extend(["--galley".into(), format!("http://{address}")])
             }
+            Source::Envoy(folder) => args = vec!["serve-xds".into(), folder.display().to_string()],
         }
         let flags = [
             ("--grpc-addr", grpc.to_string()),
             ("--http-addr", http.to_string()),
             ("--monitoring-addr", monitoring.to_string()),
-            ("--name", name.to_owned()),
         ];
         args.extend(
             flags

@@ -124,13 +124,16 @@ impl Process {
     /// # Panics
     /// If it does not end within `bound`.
     pub async fn terminate(&mut self, bound: Duration) -> ExitStatus {
-        let child = self.child.as_mut().expect("it runs");
-        let asked = Command::new("kill").arg(child.id().to_string()).status();
-        assert!(
-            asked.is_ok_and(|status| status.success()),
-            "{}: no SIGTERM",
-            self.name
-        );
+        self.signal("TERM");
+        self.ended(bound).await
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Panics
+    /// If it does not end within `bound`.
+    pub async fn ended(&mut self, bound: Duration) -> ExitStatus {
+        let child = self.child.as_mut().expect("it was started");
         let ended = wait::within(bound, async || match child.try_wait() {
             Ok(Some(status)) => Ok(status),
             Ok(None) => Err("it still runs".to_owned()),
@@ -141,6 +144,32 @@ impl Process {
             .unwrap_or_else(|error| panic!("{}: within {bound:?}: {error}", self.name));
         self.child = None;
         status
+    }
+
+    /// Stops it as a debugger would: it does nothing more, but its connections stay.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    /// Lets it go on after [`Process::pause`].
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.pid().expect("it runs").to_string();
+        let sent = Command::new("kill").args(["-s", signal, &pid]).status();
+        assert!(
+            sent.is_ok_and(|status| status.success()),
+            "{}: no SIG{signal}",
+            self.name
+        );
     }
 
     /// Everything it printed.

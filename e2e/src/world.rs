@@ -151,13 +151,10 @@ impl World {
             },
             Some(galley) => Source::Galley(galley.grpc),
         };
-        let mut pilot = Pilot::new("pilot", &site.net, hosts::PILOT, &source, site.dir());
         if let (Some(nats), Some(galley)) = (&nats, &mut galley) {
             galley.process.push_args(["--bus".into(), nats.url()]);
-            pilot.process.push_args(["--bus".into(), nats.url()]);
-            let data = site.dir().join("pilot-data").display().to_string();
-            pilot.process.push_args(["--data-dir".into(), data]);
         }
+        let pilot = pilot(0, &site, &source, nats.as_ref());
         let Setup {
             suite, protocol, ..
         } = setup;
@@ -200,6 +197,16 @@ impl World {
     /// If Pilot reads files by itself.
     pub fn nats(&mut self) -> &mut Nats {
         self.nats.as_mut().expect("a split plane")
+    }
+
+    /// Another Pilot of a split plane, not started: `pilot-N`, `number` from 1 on.
+    ///
+    /// # Panics
+    /// If Pilot reads files by itself.
+    pub fn another_pilot(&self, number: u8) -> Pilot {
+        let galley = self.galley.as_ref().expect("a split plane");
+        let source = Source::Galley(galley.grpc);
+        pilot(number, &self.site, &source, self.nats.as_ref())
     }
 
     /// Adds a proxy; returns when everything is live on it.
@@ -271,4 +278,20 @@ impl World {
             self.suite
         );
     }
+}
+
+/// The Pilot of that number, on NATS and with a folder of its own if there is a NATS.
+fn pilot(number: u8, site: &Site, source: &Source, nats: Option<&Nats>) -> Pilot {
+    let name = match number {
+        0 => "pilot".to_owned(),
+        _ => format!("pilot-{number}"),
+    };
+    let mut pilot = Pilot::new(&name, &site.net, hosts::PILOT + number, source, site.dir());
+    if let Some(nats) = nats {
+        let data = site.dir().join(format!("{name}-data"));
+        let flags = ["--bus".into(), nats.url(), "--data-dir".into()];
+        pilot.process.push_args(flags);
+        pilot.process.push_args([data.display().to_string()]);
+    }
+    pilot
 }

@@ -90,6 +90,11 @@ async fn reaches_external_hosts(protocol: Protocol) {
         lines.len() == 2 && lines[0].starts_with("echo-v"),
         "{lines:?}"
     );
+    let chosen = world.sidecar.captured(net.at(13, HTTP));
+    assert_eq!(
+        chosen.get("headless:9080", "/").await.backend(),
+        "reviews-v3"
+    );
     // Unknown ones to where they were going.
     assert_eq!(
         http.get("other.external.test:9080", "/").await.backend(),

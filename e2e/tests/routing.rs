@@ -2,14 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use e2e::site::hosts;
 use e2e::wait::eventually;
-use e2e::{Answer, Call, Protocol, World};
+use e2e::{Answer, Call, Identity, Protocol, Setup, World};
 
 e2e::both_protocols! {
     routes_by_header_and_user,
     splits_by_weight,
     mirrors,
     hashes_consistently,
+    delegates_and_merges,
+    knows_every_kind_of_service,
+    sees_what_it_may,
+    fails_over_by_locality,
 }
 
 async fn routes_by_header_and_user(protocol: Protocol) {
@@ -103,5 +108,51 @@ async fn hashes_consistently(protocol: Protocol) {
         let call = Call::get("reviews:9080", "/").header("cookie", cookie);
         let owners = by_backend(&client.burst(&call, 5, 1).await);
         assert_eq!(owners.len(), 1, "{cookie} moved: {owners:?}");
+    }
+}
+
+async fn delegates_and_merges(protocol: Protocol) {
+    let world = World::of("delegation", protocol).await;
+    world.expect(&world.client(), "requests.txt").await;
+}
+
+async fn knows_every_kind_of_service(protocol: Protocol) {
+    let world = World::of("kinds-of-services", protocol).await;
+    world.expect(&world.client(), "requests.txt").await;
+}
+
+async fn sees_what_it_may(protocol: Protocol) {
+    let world = World::of("visibility", protocol).await;
+    world.expect(&world.client(), "requests.txt").await;
+}
+
+async fn fails_over_by_locality(protocol: Protocol) {
+    let mut client = Identity::sidecar("client", hosts::CLIENT);
+    let labels = [
+        ("topology.kubernetes.io/region", "east"),
+        ("topology.kubernetes.io/zone", "one"),
+    ];
+    client
+        .labels
+        .extend(labels.map(|(key, value)| (key.into(), value.into())));
+    let setup = Setup {
+        client,
+        ..Setup::of("locality", protocol)
+    };
+    let world = World::start(setup).await;
+    let call = Call::get("stock.shop.test:9080", "/");
+    for server in ["reviews-v1", "reviews-v2", "reviews-v3"] {
+        // The one before has been left out by now; no retry hides it.
+        eventually("failover", async || {
+            let answers = world.client().burst(&call, 5, 1).await;
+            let servers = by_backend(&answers);
+            if servers == [(server.into(), 5)].into() && answers.iter().all(|a| a.status == 200) {
+                Ok(())
+            } else {
+                Err(format!("{servers:?} instead of {server}"))
+            }
+        })
+        .await;
+        world.site.server(server).answer(503);
     }
 }
