@@ -4,7 +4,7 @@
     clippy::disallowed_methods,
     reason = "starts processes and waits for them outside of any runtime"
 )]
-#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, dead_code, missing_docs)]
 
 mod support;
 
