@@ -11,16 +11,13 @@ export PATH := $(CURDIR)/.cache/bin:$(PATH):$(HOME)/.cargo/bin
 step := e2e/tools/step.sh
 deny := cargo-deny --log-level error --locked --offline check bans licenses sources
 
-# The plane, and the sample application that `flotilla up` starts beside it.
-up_packages := -p flotilla $(if $(wildcard deploy/sample/Cargo.toml),-p sample)
-
 .PHONY: up build test check bench clean help setup fmt tidy codegen
 
-up: setup build ## Build and start a whole mesh on loopback; ARGS=--split for separate processes
+up: setup build ## Build and start a whole mesh on loopback, kept in .flotilla; ARGS=--split for separate processes
 	@exec target/release/flotilla up $(ARGS)
 
-build: ## Build what `up` starts, in release
-	@$(step) build cargo build --release --locked $(up_packages)
+build: ## Build what `up` starts, in release: the plane, and the sample application beside it
+	@$(step) build cargo build --release --locked -p flotilla -p sample
 
 test: ## Everything that must hold: setup, `check`, then all tests
 	@$(step) setup e2e/tools/setup.sh --tests

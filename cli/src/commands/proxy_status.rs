@@ -71,7 +71,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         for rejection in proxy.types.iter().filter_map(|t| t.rejection.as_ref()) {
             println!(
                 "\n{} rejected revision {}: {}",
-                proxy.proxy, rejection.revision, rejection.message
+                proxy.proxy,
+                rejection.revision,
+                rejection.message.trim()
             );
         }
     }

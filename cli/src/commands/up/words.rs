@@ -163,13 +163,13 @@ pub fn banner(banner: &Banner<'_>) -> String {
     if let Some(page) = banner.page {
         text.push_str(&format!(
             "\nThree things to try, in another terminal:\n\n  \
-             # all readers get reviews v3, with red stars: reload the page, or\n  \
+             # send every reader to reviews v3, with red stars; then reload the page\n  \
              sed -i 's/subset: v1/subset: v3/' {config}/reviews.yaml\n  \
              curl -s {page} | grep -o 'reviews v.'\n\n  \
-             # a mistake is refused, and the page stays as it was; then mend it\n  \
+             # make a mistake: it is refused, and the page stays as it was; then mend it\n  \
              sed -i 's/weight: 100/weight: lots/' {config}/reviews.yaml\n  \
              sed -i 's/weight: lots/weight: 100/' {config}/reviews.yaml\n\n  \
-             # who runs what\n  \
+             # see who runs what\n  \
              {flotilla} proxy-status\n"
         ));
     } else {
