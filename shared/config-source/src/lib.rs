@@ -7,6 +7,8 @@
 
 pub mod folder;
 pub mod scan;
+mod walk;
 
 pub use folder::{FolderOptions, watch};
 pub use scan::{FileContent, Scan, Scanner};
+pub use walk::Watched;

@@ -3,19 +3,23 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use mesh_config::{Limits, MESH_CONFIG_NAME, Meta, Object, Origin};
-use mesh_types::{Code, Finding, Key, Kind, Labels, Level, version_of};
+use mesh_types::{Finding, Key, Kind, Labels, Level, version_of};
+
+use crate::walk::{Trouble, Walk, Watched};
 
 /// Largest file that is read: 64 MiB.
 pub const MAX_FILE: u64 = 64 << 20;
-/// Most files of one source: 100 000.
-pub const MAX_FILES: usize = 100_000;
-/// Deepest nesting of folders.
-const MAX_DEPTH: usize = 32;
+/// How often everything is read again because it changed while being read.
+const ATTEMPTS: usize = 10;
+/// A file that was modified so shortly before it was read may be modified again without looking any different: clocks of file systems tick
+/// slowly.
+const TICK: Duration = Duration::from_secs(2);
 
 /// What one file says.
 #[derive(Debug)]
@@ -64,11 +68,33 @@ impl Scan {
 }
 
 /// A file that was read before.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Known {
-    stamp: (SystemTime, u64, u64),
+    stamp: Stamp,
+    /// Whether an equal stamp means equal content.
+    settled: bool,
     hash: u64,
     content: Arc<FileContent>,
+}
+
+/// What the file system tells about a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    modified: (i64, i64),
+    changed: (i64, i64),
+    len: u64,
+    file: (u64, u64),
+}
+
+impl Stamp {
+    fn of(meta: &fs::Metadata) -> Stamp {
+        Stamp {
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+            len: meta.len(),
+            file: (meta.dev(), meta.ino()),
+        }
+    }
 }
 
 /// Reads folders again and again, decoding only what changed.
@@ -99,60 +125,97 @@ impl Scanner {
         self
     }
 
-    /// Reads everything. Returns what there is, and every folder it looked into, for watching.
+    /// Reads everything. Returns what there is, and what must be watched to hear of changes.
     ///
-    /// Blocking: call it off the async workers.
-    pub fn scan(&mut self) -> (Scan, Vec<PathBuf>) {
+    /// Folders behind a link, as Kubernetes mounts them, are read whole from before a swap or whole from after it. Blocking: call it off the
+    /// async workers.
+    pub fn scan(&mut self) -> (Scan, Watched) {
+        for _ in 0..ATTEMPTS {
+            let (found, settled) = self.read_all();
+            if settled {
+                return self.accept(found);
+            }
+        }
+        let (found, _) = self.read_all();
+        self.accept(found)
+    }
+
+    /// Reads everything once, and whether nothing vanished or was swapped meanwhile; if it was, the places concerned are in trouble.
+    fn read_all(&self) -> (Found, bool) {
         let mut walk = Walk::default();
         for (index, root) in self.roots.iter().enumerate() {
             walk.root(index, root);
         }
-        let mut scan = Scan {
-            files: BTreeMap::new(),
-            unreadable: walk.unreadable,
-            lost: walk.lost,
-        };
-        for (key, path) in walk.files {
-            match self.read(&key, &path) {
-                Ok(content) => drop(scan.files.insert(key, content)),
-                // Gone between listing and reading: an event will follow.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        let mut settled = !walk.raced;
+        let mut files = BTreeMap::new();
+        for (key, path) in &walk.files {
+            match self.read(key, path) {
+                Ok(known) => drop(files.insert(key.clone(), known)),
                 Err(error) => {
-                    scan.unreadable.push(unreadable(&key.1, &error));
-                    scan.lost.push(key.clone());
-                    if let Some(known) = self.known.get(&key) {
-                        scan.files.insert(key, known.content.clone());
-                    }
+                    settled &= error.kind() != io::ErrorKind::NotFound;
+                    walk.troubles.push(Trouble::new(key.0, &key.1, &error));
                 }
             }
         }
-        // Never an empty world because a folder could not be listed: what was below it stays.
-        for (key, known) in &self.known {
-            if scan
-                .lost
-                .iter()
-                .any(|(index, folder)| *index == key.0 && key.1.starts_with(folder))
-            {
-                scan.files
-                    .entry(key.clone())
-                    .or_insert_with(|| known.content.clone());
-            }
+        let moved: Vec<(usize, PathBuf)> = walk.moved().cloned().collect();
+        for (root, path) in moved {
+            settled = false;
+            files.retain(|key, _| key.0 != root || !key.1.starts_with(&path));
+            let error = io::Error::other("it is replaced faster than it can be read");
+            walk.troubles.push(Trouble::new(root, &path, &error));
         }
-        self.known.retain(|key, _| scan.files.contains_key(key));
-        (scan, walk.folders)
+        let found = Found {
+            files,
+            troubles: walk.troubles,
+            watched: walk.watched,
+        };
+        (found, settled)
     }
 
-    fn read(&mut self, key: &(usize, PathBuf), path: &Path) -> io::Result<Arc<FileContent>> {
+    fn accept(&mut self, mut found: Found) -> (Scan, Watched) {
+        // Never an empty world because something could not be read: what was below it stays.
+        for (key, known) in &self.known {
+            let lost =
+                |trouble: &Trouble| trouble.root == key.0 && key.1.starts_with(&trouble.path);
+            if found.troubles.iter().any(lost) {
+                found
+                    .files
+                    .entry(key.clone())
+                    .or_insert_with(|| known.clone());
+            }
+        }
+        self.known = found.files;
+        let files = self
+            .known
+            .iter()
+            .map(|(key, known)| (key.clone(), known.content.clone()))
+            .collect();
+        let (lost, unreadable) = found
+            .troubles
+            .into_iter()
+            .map(|trouble| ((trouble.root, trouble.path), trouble.finding))
+            .unzip();
+        let scan = Scan {
+            files,
+            unreadable,
+            lost,
+        };
+        (scan, found.watched)
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "only compared with times that the file system gave out a moment ago"
+    )]
+    fn read(&self, key: &(usize, PathBuf), path: &Path) -> io::Result<Known> {
         let meta = fs::metadata(path)?;
-        let stamp = (
-            meta.modified().unwrap_or(SystemTime::UNIX_EPOCH),
-            meta.len(),
-            inode(&meta),
-        );
-        if let Some(known) = self.known.get(key)
+        let stamp = Stamp::of(&meta);
+        let known = self.known.get(key);
+        if let Some(known) = known
+            && known.settled
             && known.stamp == stamp
         {
-            return Ok(known.content.clone());
+            return Ok(known.clone());
         }
         if meta.len() > MAX_FILE {
             return Err(io::Error::other(format!(
@@ -160,23 +223,30 @@ impl Scanner {
                 meta.len()
             )));
         }
+        let now = SystemTime::now();
+        let age = |time: io::Result<SystemTime>| now.duration_since(time.ok()?).ok();
+        let settled = age(meta.modified()).is_some_and(|age| age > TICK);
         let bytes = fs::read(path)?;
         let hash = version_of(&bytes);
-        let content = match self.known.get(key) {
+        let content = match known {
             Some(known) if known.hash == hash => known.content.clone(),
             _ if self.mesh_config == Some(key.0) => Arc::new(decode_mesh_config(&key.1, &bytes)),
             _ => Arc::new(decode(&key.1, &bytes, &self.default_namespace)),
         };
-        self.known.insert(
-            key.clone(),
-            Known {
-                stamp,
-                hash,
-                content: content.clone(),
-            },
-        );
-        Ok(content)
+        Ok(Known {
+            stamp,
+            settled,
+            hash,
+            content,
+        })
     }
+}
+
+/// What one reading of everything gave.
+struct Found {
+    files: BTreeMap<(usize, PathBuf), Known>,
+    troubles: Vec<Trouble>,
+    watched: Watched,
 }
 
 fn decode(path: &Path, bytes: &[u8], default_namespace: &str) -> FileContent {
@@ -234,93 +304,5 @@ impl FileContent {
     }
 }
 
-/// What a walk over the roots found.
-#[derive(Default)]
-struct Walk {
-    /// Name (as findings and identity see it) and the path to read.
-    files: Vec<((usize, PathBuf), PathBuf)>,
-    folders: Vec<PathBuf>,
-    unreadable: Vec<Finding>,
-    lost: Vec<(usize, PathBuf)>,
-}
-
-impl Walk {
-    fn root(&mut self, index: usize, root: &Path) {
-        // The parent tells when the root itself comes, goes or is replaced.
-        if let Some(parent) = root.parent().filter(|p| !p.as_os_str().is_empty()) {
-            self.folders.push(parent.to_owned());
-        }
-        match fs::metadata(root) {
-            Ok(meta) if meta.is_dir() => self.folder(index, root, root, 0),
-            Ok(_) => self.files.push(((index, root.to_owned()), root.to_owned())),
-            Err(error) => self.lose(index, root, &error),
-        }
-    }
-
-    /// `name` is the folder as its author knows it, `path` where it is read from.
-    fn folder(&mut self, index: usize, name: &Path, path: &Path, depth: usize) {
-        self.folders.push(path.to_owned());
-        // A Kubernetes mount: files are links into a folder that is swapped as a whole; read all of them from the same one.
-        let generation = path.join("..data").canonicalize().ok();
-        let path = generation.as_deref().unwrap_or(path);
-        let entries =
-            fs::read_dir(path).and_then(|entries| entries.collect::<io::Result<Vec<_>>>());
-        let mut entries = match entries {
-            Ok(entries) => entries,
-            Err(error) => return self.lose(index, name, &error),
-        };
-        entries.sort_by_key(|entry| entry.file_name());
-        for entry in entries {
-            let file_name = entry.file_name();
-            let text = file_name.to_string_lossy();
-            if is_hidden(&text) {
-                continue;
-            }
-            let (name, path) = (name.join(&file_name), path.join(&file_name));
-            let Ok(meta) = fs::metadata(&path) else {
-                continue;
-            };
-            if meta.is_dir() && depth < MAX_DEPTH {
-                self.folder(index, &name, &path, depth + 1);
-            } else if meta.is_file() && is_config(&text) {
-                if self.files.len() == MAX_FILES {
-                    let error =
-                        io::Error::other(format!("more than {MAX_FILES} files; split the source"));
-                    return self.lose(index, &name, &error);
-                }
-                self.files.push(((index, name), path));
-            }
-        }
-    }
-
-    fn lose(&mut self, index: usize, folder: &Path, error: &io::Error) {
-        self.unreadable.push(unreadable(folder, error));
-        self.lost.push((index, folder.to_owned()));
-    }
-}
-
-fn unreadable(path: &Path, error: &io::Error) -> Finding {
-    let message = format!("cannot be read: {error}; what was last read from it stays in force");
-    Finding::about_text(Code::Unreadable, message).at(&path.display().to_string(), 0)
-}
-
-/// Hidden files, Kubernetes' generation folders, and what editors leave while saving.
-fn is_hidden(name: &str) -> bool {
-    name.starts_with('.') || name.starts_with('#') || name.ends_with('~')
-}
-
-fn is_config(name: &str) -> bool {
-    [".yaml", ".yml", ".json"]
-        .iter()
-        .any(|ending| name.ends_with(ending))
-}
-
-#[cfg(unix)]
-fn inode(meta: &fs::Metadata) -> u64 {
-    std::os::unix::fs::MetadataExt::ino(meta)
-}
-
-#[cfg(not(unix))]
-fn inode(_: &fs::Metadata) -> u64 {
-    0
-}
+#[cfg(test)]
+mod tests;

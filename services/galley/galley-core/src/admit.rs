@@ -202,3 +202,6 @@ impl Wanted<'_> {
         self.out
     }
 }
+
+#[cfg(test)]
+mod tests;

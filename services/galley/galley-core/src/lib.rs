@@ -14,6 +14,8 @@ pub mod analyze;
 pub mod distribute;
 pub mod state;
 pub mod subscriber;
+#[cfg(test)]
+mod testing;
 pub mod world;
 
 pub use admit::{Admission, Lost, Scanned, Sources, admit};

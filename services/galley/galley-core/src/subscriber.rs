@@ -317,3 +317,6 @@ fn last(end: &galley::Revision, nonce: u64) -> Chunk {
         last: true,
     }
 }
+
+#[cfg(test)]
+mod tests;
