@@ -11,10 +11,13 @@ use crate::Sidecar;
 use crate::destination_rules::labels;
 use crate::order::Order;
 
+/// The Sidecars of a namespace, in the order in which they are tried.
+type InOrder = OrdMap<(bool, Order), Arc<Sidecar>>;
+
 /// Sidecars of the mesh: per namespace those with a selector first, then by age.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SidecarIndex {
-    by_namespace: OrdMap<Arc<str>, OrdMap<(bool, Order), Arc<Sidecar>>>,
+    by_namespace: OrdMap<Arc<str>, InOrder>,
 }
 
 /// The workloads a Sidecar is for.

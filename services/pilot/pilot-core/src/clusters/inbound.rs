@@ -288,3 +288,6 @@ fn single(name: &str, address: Address) -> ClusterLoadAssignment {
         ..ClusterLoadAssignment::default()
     }
 }
+
+#[cfg(test)]
+mod tests;
