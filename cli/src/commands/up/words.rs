@@ -66,10 +66,7 @@ pub fn progress(
 /// How far a revision is that was there from the beginning.
 pub fn standing(status: &RevisionStatus) -> String {
     match status.total {
-        0 => format!(
-            "revision {} is there; no proxy is connected",
-            status.revision
-        ),
+        0 => format!("revision {} is ready for proxies", status.revision),
         total => format!(
             "revision {} live on {}/{total} proxies",
             status.revision, status.live
