@@ -23,10 +23,11 @@ use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 use xds_core::{Answer, Encoded, Outcome, Session, Setup, Snapshot, TypeId, TypeUrl};
 
+use crate::clock::now_us;
 use crate::metrics::Metrics;
 use crate::node;
 use crate::planner::{Command, ConnectionId, Planner};
-use crate::roster::{Arrival, Connection, Roster, now_us};
+use crate::roster::{Arrival, Connection, Roster};
 
 const SERVICE: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService";
 /// Messages taken from a stream before it lets others run.

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::transport::Endpoint;
 
+use crate::clock;
 use crate::held::{Agreement, BadResource, COLLECTIONS, Configuration};
 use crate::link::Link;
 use crate::metrics::Metrics;
@@ -362,24 +363,16 @@ fn report(bad: &[BadResource], from: &str) {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "files carry wall-clock times, and this shell reads them"
-)]
+/// How long ago a file was written or touched.
 fn age(file: &Path) -> Duration {
     let written = std::fs::metadata(file).and_then(|meta| meta.modified());
-    let now = std::time::SystemTime::now();
     written
         .ok()
-        .and_then(|written| now.duration_since(written).ok())
+        .and_then(|written| clock::now().duration_since(written).ok())
         .unwrap_or_default()
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "files carry wall-clock times, and this shell writes them"
-)]
 fn touch(file: &Path) -> std::io::Result<()> {
     let file = std::fs::File::options().append(true).open(file)?;
-    file.set_modified(std::time::SystemTime::now())
+    file.set_modified(clock::now())
 }

@@ -111,7 +111,7 @@ impl Configuration {
     pub fn take(&mut self, kind: Kind, response: &DeltaDiscoveryResponse) -> Vec<BadResource> {
         let mut bad = Vec::new();
         for resource in &response.resources {
-            let read = version(resource).and_then(|version| Ok((version, read(kind, resource))));
+            let read = version(resource).map(|version| (version, read(kind, resource)));
             let (key, held) = match read {
                 Ok((version, Ok(object))) => {
                     let key = object.meta.key.clone();

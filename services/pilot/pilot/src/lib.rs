@@ -7,6 +7,7 @@
 
 pub mod ads;
 pub mod args;
+mod clock;
 pub mod debounce;
 pub mod debug;
 pub mod files;

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use mesh_api::pilot::{PilotStatus, ProxyStatus, Rejection, RevisionStatus, TypeStatus};
 use mesh_types::Revision;
@@ -14,6 +14,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use xds_core::{Session, Snapshot, WatchStatus};
 
+use crate::clock::now_us;
 use crate::link::Link;
 use crate::planner::ConnectionId;
 
@@ -319,11 +320,4 @@ impl Roster {
             }
         }
     }
-}
-
-/// Microseconds since 1970.
-pub fn now_us() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX))
 }

@@ -5,6 +5,7 @@
 mod ads;
 mod delta;
 mod folders;
+mod galley;
 mod limits;
 mod peers;
 mod process;

@@ -93,7 +93,7 @@ async fn any_pilot_answers_for_all() {
         told(&one).await == (vec!["p.default".to_owned()], json!(["pilot-2"]))
     })
     .await;
-    one.after(|| folder.write("b", &entry("b", 80, "10.1.0.3")))
+    one.after(|| folder.write("a", &entry("a", 80, "10.1.0.3")))
         .await;
     on_one.next_of(crate::ads::EDS).await;
     assert_eq!(

@@ -23,7 +23,7 @@ async fn a_node_is_required_and_must_be_well_formed() {
             "p",
             "sidecar~p.default",
             "toaster~1.1.1.1~p.default~d",
-            "sidecar~1.1.1.1~~d",
+            "sidecar~nowhere~p.default~d",
         ] {
             let mut node = node("p.default");
             node.id = id.into();
@@ -97,14 +97,14 @@ async fn garbage_ends_its_own_stream_only() {
     let pilot = Pilot::of(&folder).await;
     let mut good = Ads::sotw(&pilot, "good.default").await;
     good.settle().await;
-    let garbage: [&'static [u8]; 4] = [
-        b"\xff\xff\xff\xff",
-        b"\x0a\xff\xff\xff\xff\x0f",
-        b"\x22\x01\xff",
-        b"<html>",
+    let both: [&'static [u8]; 3] = [b"\xff\xff\xff\xff", b"\x0a\xff\xff\xff\xff\x0f", b"<html>"];
+    // A type URL that is no text, in each protocol's numbers.
+    let own: [(Protocol, &'static [u8]); 2] = [
+        (Protocol::Sotw, b"\x22\x01\xff"),
+        (Protocol::Delta, b"\x12\x01\xff"),
     ];
-    for protocol in [Protocol::Sotw, Protocol::Delta] {
-        for bytes in garbage {
+    for (protocol, own) in own {
+        for bytes in both.into_iter().chain([own]) {
             let mut first = Ads::open(pilot.grpc, protocol, Some(node("p.default"))).await;
             first.raw(Bytes::from_static(bytes)).await;
             let end = first.end().await;

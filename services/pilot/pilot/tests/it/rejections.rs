@@ -75,13 +75,16 @@ async fn rejected(protocol: Protocol) {
     // Once it goes, nothing is wrong any more.
     let revision = pilot.after(|| folder.remove("bad")).await;
     ads.take(CDS).await;
-    if protocol == Protocol::Sotw {
-        // The same list as before, but the proxy must confirm that it is whole now.
-        let lds = ads.take(LDS).await;
-        assert!(!lds.has(BAD));
+    // Though it never took the listener, the proxy confirms that all is well: with the list as it was, or with a removal.
+    let lds = ads.take(LDS).await;
+    match protocol {
+        Protocol::Sotw => assert!(!lds.has(BAD) && lds.has("0.0.0.0_8002")),
+        Protocol::Delta => assert_eq!(lds.what(), (vec![], vec![BAD])),
     }
-    good.take(CDS).await;
-    good.take(LDS).await;
+    for _ in ["other", "bad"] {
+        good.take(CDS).await;
+        good.take(LDS).await;
+    }
     pilot
         .until("the revision is live everywhere", async || {
             json(pilot.http, &format!("/v1/revisions/{revision}")).await["live"] == 2
