@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use mesh_api::galley::Revision;
 use mesh_api::pilot::RevisionStatus;
@@ -217,7 +217,7 @@ impl Story {
     /// Follows a revision until it is live, or late; the line about it.
     async fn follow(&self, revision: &Revision) -> String {
         let age = || {
-            let age = pilot::roster::now_us() - revision.committed_us;
+            let age = now_us() - revision.committed_us;
             Duration::from_micros(u64::try_from(age).unwrap_or_default())
         };
         loop {
@@ -303,6 +303,18 @@ impl Story {
 
 fn gateway(network: Network) -> std::net::Ipv4Addr {
     WORKLOADS[0].address(network)
+}
+
+/// Microseconds since 1970, the clock that Galley stamps commits with.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place of this command that reads the wall clock"
+)]
+fn now_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+    })
 }
 
 fn are(names: &[String]) -> String {
