@@ -1,4 +1,6 @@
 //! `flotilla up` with real Envoys: a page is served, edits are live, mistakes are refused, and nothing is left behind.
+//!
+//! Needs the program `sample` beside `flotilla`: `cargo build -p sample`, or a build of the workspace.
 
 #![allow(
     clippy::disallowed_methods,
