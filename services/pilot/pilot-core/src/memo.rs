@@ -27,9 +27,12 @@ pub struct Memo<K, V = Encoded> {
     misses: AtomicU64,
 }
 
+/// Entries whose keys have one hash.
+type Bucket<K, V> = SmallVec<[(K, Weak<V>); 1]>;
+
 struct Shard<K, V> {
     /// Entries by the hash of their key, which is never computed twice.
-    entries: HashMap<u64, SmallVec<[(K, Weak<V>); 1]>, BuildHasherDefault<Already>>,
+    entries: HashMap<u64, Bucket<K, V>, BuildHasherDefault<Already>>,
     len: usize,
     sweep_at: usize,
 }

@@ -228,7 +228,8 @@ fn differences<V: PartialEq>(
             (None, Some(_)) => std::cmp::Ordering::Greater,
             (Some((x, xv)), Some((y, yv))) => {
                 if Arc::ptr_eq(xv, yv) && x == y {
-                    (a.next(), b.next());
+                    a.next();
+                    b.next();
                     continue;
                 }
                 x.cmp(y)

@@ -114,18 +114,27 @@ fn rules_reach_the_ports_of_their_hosts() {
 
 #[test]
 fn a_service_reaches_its_ports_and_the_rules_that_lead_to_it() {
-    check(&service("bb", "{name: http, port: 8084}"), expect![[r#"
+    check(
+        &service("bb", "{name: http, port: 8084}"),
+        expect![[r#"
         sidecar: 8080 8081
         router: http.80 http.81
-    "#]]);
-    check(&service("ccc", "{name: auto, port: 8082}"), expect![[r#"
+    "#]],
+    );
+    check(
+        &service("ccc", "{name: auto, port: 8082}"),
+        expect![[r#"
         sidecar: 8083 ccc.default.svc.cluster.local:8082
         router: 
-    "#]]);
-    check(&service("dddd", "{name: http, port: 8083}"), expect![[r#"
+    "#]],
+    );
+    check(
+        &service("dddd", "{name: http, port: 8083}"),
+        expect![[r#"
         sidecar: 8083
         router: 
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -138,14 +147,20 @@ fn only_policies_that_hash_reach_routes() {
             &format!("host: bb, trafficPolicy: {{loadBalancer: {{{policy}}}}}"),
         )
     };
-    check(&rule("simple: RANDOM"), expect![[r#"
+    check(
+        &rule("simple: RANDOM"),
+        expect![[r#"
         sidecar: 
         router: 
-    "#]]);
-    check(&rule("consistentHash: {httpHeaderName: x}"), expect![[r#"
+    "#]],
+    );
+    check(
+        &rule("consistentHash: {httpHeaderName: x}"),
+        expect![[r#"
         sidecar: 8080 8081
         router: http.80 http.81
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

@@ -30,14 +30,14 @@ enum For<'n> {
     Port(u16),
     /// Those to a port of one service, which was found to speak HTTP.
     Sniffed(&'n str, u16),
-    /// Those to any port: of a forward proxy, or a socket, whose path is given.
-    Every(&'n str),
+    /// Those to any port: of a forward proxy, or a socket.
+    Every,
 }
 
 impl For<'_> {
     fn read(name: &str) -> Option<For<'_>> {
         if name == FORWARD_PROXY || name.starts_with("unix://") {
-            return Some(For::Every(name));
+            return Some(For::Every);
         }
         let number = |text: &str| text.parse().ok().filter(|port: &u16| *port != 0);
         match name.rsplit_once(':') {
@@ -46,34 +46,30 @@ impl For<'_> {
         }
     }
 
-    fn port(self) -> u16 {
-        match self {
-            For::Port(port) | For::Sniffed(_, port) => port,
-            For::Every(_) => 0,
-        }
-    }
-
     /// The listener whose services and rules count.
-    fn listener(self, view: &View) -> Option<&EgressListener> {
+    fn listener<'a>(self, view: &'a View, name: &str) -> Option<&'a EgressListener> {
         view.egress.iter().find(|listener| {
             let socket = listener.bind.starts_with("unix://");
             match (listener.port, self) {
                 (None, _) => true,
-                (Some(_), For::Every(name)) => socket && *listener.bind == *name,
-                (Some((port, _)), For::Port(_) | For::Sniffed(..)) => {
-                    !socket && port == self.port()
+                (Some(_), For::Every) => socket && *listener.bind == *name,
+                (Some((number, _)), For::Port(port) | For::Sniffed(_, port)) => {
+                    !socket && number == port
                 }
             }
         })
     }
 }
 
+type Hosts<'a> = SmallVec<[&'a Hostname; 1]>;
+type Services<'a> = SmallVec<[&'a Arc<Service>; 1]>;
+
 /// Hosts that share routes on a port.
 struct Wrapper<'a> {
     port: u16,
     /// Hosts that are no services.
-    plain: SmallVec<[&'a Hostname; 1]>,
-    services: SmallVec<[&'a Arc<Service>; 1]>,
+    plain: Hosts<'a>,
+    services: Services<'a>,
     routes: Arc<Routes>,
 }
 
@@ -85,9 +81,9 @@ pub(super) fn hosts<'a>(
     memo: &'a Memos,
 ) -> Option<(Vec<Host<'a>>, Frame)> {
     let mut meant = For::read(name)?;
-    let listener = meant.listener(view)?;
+    let listener = meant.listener(view, name)?;
     if matches!(listener.port, Some((_, Protocol::HttpProxy))) {
-        meant = For::Every(name_of_every(meant));
+        meant = For::Every;
     }
     let planner = Planner {
         view,
@@ -95,12 +91,12 @@ pub(super) fn hosts<'a>(
         facts: Arc::new(Facts::of(view, key)),
         mesh: MESH.into(),
         memo,
-        every: matches!(meant, For::Every(_)),
+        every: meant == For::Every,
     };
     let mut hosts = match meant {
         For::Port(port) => planner.emit(planner.wrappers(port), key),
         For::Sniffed(host, port) => planner.sniffed(host, port),
-        For::Every(_) => {
+        For::Every => {
             let wrappers = planner
                 .ports()
                 .into_iter()
@@ -108,7 +104,7 @@ pub(super) fn hosts<'a>(
             planner.emit(wrappers.collect(), key)
         }
     };
-    let rest = matches!(meant, For::Port(_) | For::Every(_))
+    let rest = !matches!(meant, For::Sniffed(..))
         && !hosts
             .iter()
             .any(|host| host.domains.iter().any(|d| d == "*"));
@@ -120,14 +116,6 @@ pub(super) fn hosts<'a>(
         attempt_count: !key.proxy_config.http.headers.attempt_count_disabled,
     };
     Some((hosts, frame))
-}
-
-/// What a listener for every port goes by when its name is a number: nothing is looked up by it.
-fn name_of_every(meant: For<'_>) -> &str {
-    match meant {
-        For::Every(name) | For::Sniffed(name, _) => name,
-        For::Port(_) => "",
-    }
 }
 
 struct Planner<'a> {
@@ -217,7 +205,6 @@ impl<'a> Planner<'a> {
     }
 
     /// The hosts of a VirtualService: those that are no services, and the services it speaks for. `None` if it has no effect on the port.
-    #[allow(clippy::type_complexity)] // the two lists of a wrapper
     fn claims(
         &self,
         index: usize,
@@ -225,8 +212,8 @@ impl<'a> Planner<'a> {
         served: &HashMap<&str, Served<'a>>,
         order: &[&'a Hostname],
         port: u16,
-    ) -> Option<(SmallVec<[&'a Hostname; 1]>, SmallVec<[&'a Arc<Service>; 1]>)> {
-        let mut plain = SmallVec::new();
+    ) -> Option<(Hosts<'a>, Services<'a>)> {
+        let mut plain = Hosts::new();
         let mut taken: SmallVec<[&Served<'a>; 1]> = SmallVec::new();
         for host in &vs.hosts {
             if !host.is_wildcard() {
@@ -253,7 +240,7 @@ impl<'a> Planner<'a> {
         if vs.gateway_semantics && taken.is_empty() {
             return None;
         }
-        let mut services: SmallVec<[&'a Arc<Service>; 1]> = SmallVec::new();
+        let mut services = Services::new();
         for found in taken.iter().filter(|found| found.http) {
             if !services
                 .iter()

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
-use envoy_api::envoy::config::route::v3::{Route, RouteConfiguration, VirtualHost, virtual_host};
+use envoy_api::envoy::config::route::v3::virtual_host::TlsRequirementType;
+use envoy_api::envoy::config::route::v3::{Route, RouteConfiguration};
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 use smallvec::SmallVec;
@@ -13,12 +14,13 @@ use super::rule::Routes;
 
 /// Longest fixed response that Envoy takes. Unit: bytes.
 const MAX_DIRECT_RESPONSE: u32 = 1024 * 1024;
-/// `virtual_hosts` of a RouteConfiguration.
+/// Fields of a RouteConfiguration, and of a VirtualHost; all have keys of one byte.
 const VIRTUAL_HOSTS: u32 = 2;
-/// `domains` of a VirtualHost.
+const NAME: u32 = 1;
 const DOMAINS: u32 = 2;
-/// `routes` of a VirtualHost.
 const ROUTES: u32 = 3;
+const REQUIRE_TLS: u32 = 4;
+const ATTEMPT_COUNT: u32 = 14;
 
 /// A virtual host to be.
 #[derive(Debug)]
@@ -56,55 +58,65 @@ pub(super) fn configuration(name: &str, frame: Frame, hosts: &[Host<'_>]) -> Byt
         ignore_port_in_host_matching: frame.ignore_port,
         ..RouteConfiguration::default()
     };
-    let heads: Vec<VirtualHost> = hosts.iter().map(|host| head_of(host, frame)).collect();
-    let lengths: Vec<usize> = hosts
-        .iter()
-        .zip(&heads)
-        .map(|(host, head)| head.encoded_len() + body_len(host))
-        .collect();
-    let total: usize = lengths.iter().map(|len| 11 + len).sum();
+    let lengths: Vec<usize> = hosts.iter().map(|host| host_len(host, frame)).collect();
+    let total: usize = lengths.iter().map(|len| text_len(*len)).sum();
     let mut out = BytesMut::with_capacity(head.encoded_len() + total);
     let _ = head.encode(&mut out);
-    for ((host, head), len) in hosts.iter().zip(&heads).zip(lengths) {
+    for (host, len) in hosts.iter().zip(lengths) {
         put_len(VIRTUAL_HOSTS, len, &mut out);
-        let _ = head.encode(&mut out);
-        for domain in &host.domains {
-            put_len(DOMAINS, domain.len(), &mut out);
-            out.put_slice(domain.as_bytes());
-        }
-        host.routes
-            .iter()
-            .for_each(|routes| out.put_slice(&routes.specific));
-        host.routes
-            .iter()
-            .for_each(|routes| out.put_slice(&routes.catch_all));
+        put_host(host, frame, &mut out);
     }
     out
 }
 
-fn head_of(host: &Host<'_>, frame: Frame) -> VirtualHost {
-    VirtualHost {
-        name: host.name.clone(),
-        require_tls: match host.require_tls {
-            true => virtual_host::TlsRequirementType::All.into(),
-            false => virtual_host::TlsRequirementType::None.into(),
-        },
-        include_request_attempt_count: frame.attempt_count,
-        ..VirtualHost::default()
+fn put_host(host: &Host<'_>, frame: Frame, out: &mut BytesMut) {
+    put_text(NAME, &host.name, out);
+    for domain in &host.domains {
+        put_text(DOMAINS, domain, out);
+    }
+    for routes in &host.routes {
+        out.put_slice(&routes.specific);
+    }
+    for routes in &host.routes {
+        out.put_slice(&routes.catch_all);
+    }
+    if host.require_tls {
+        put_number(REQUIRE_TLS, TlsRequirementType::All as u8, out);
+    }
+    if frame.attempt_count {
+        put_number(ATTEMPT_COUNT, 1, out);
     }
 }
 
-/// Domains and routes.
-fn body_len(host: &Host<'_>) -> usize {
-    let domains = host
-        .domains
-        .iter()
-        .map(|d| 1 + encoded_len_varint(d.len() as u64) + d.len());
+/// Bytes that [`put_host`] appends.
+fn host_len(host: &Host<'_>, frame: Frame) -> usize {
+    let names = text_len(host.name.len())
+        + host
+            .domains
+            .iter()
+            .map(|d| text_len(d.len()))
+            .sum::<usize>();
     let routes = host
         .routes
         .iter()
         .map(|r| r.specific.len() + r.catch_all.len());
-    domains.sum::<usize>() + routes.sum::<usize>()
+    let flags = usize::from(host.require_tls) + usize::from(frame.attempt_count);
+    names + routes.sum::<usize>() + 2 * flags
+}
+
+/// A field with a key of one byte and that many bytes of content.
+fn text_len(len: usize) -> usize {
+    1 + encoded_len_varint(len as u64) + len
+}
+
+fn put_text(tag: u32, text: &str, out: &mut BytesMut) {
+    put_len(tag, text.len(), out);
+    out.put_slice(text.as_bytes());
+}
+
+fn put_number(tag: u32, number: u8, out: &mut BytesMut) {
+    encode_key(tag, WireType::Varint, out);
+    encode_varint(number.into(), out);
 }
 
 fn put_len(tag: u32, len: usize, out: &mut BytesMut) {
@@ -114,6 +126,8 @@ fn put_len(tag: u32, len: usize, out: &mut BytesMut) {
 
 #[cfg(test)]
 mod tests {
+    use envoy_api::envoy::config::route::v3::VirtualHost;
+
     use super::*;
 
     #[test]
@@ -159,7 +173,7 @@ mod tests {
                 name: "a:80".into(),
                 domains: vec!["a".into(), long],
                 routes: ["1", "2", "3", "4"].map(route).into(),
-                require_tls: virtual_host::TlsRequirementType::All.into(),
+                require_tls: TlsRequirementType::All.into(),
                 include_request_attempt_count: true,
                 ..VirtualHost::default()
             }],

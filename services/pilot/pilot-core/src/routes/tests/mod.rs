@@ -1,5 +1,6 @@
 //! RouteConfigurations by conformance case (XDS-TRAFFIC 13.1, 13.2, 13.5).
 
+mod accepted;
 mod actions;
 mod gateways;
 mod hashing;
@@ -9,6 +10,7 @@ mod precedence;
 
 use expect_test::Expect;
 use mesh_model::{Proxy, ProxyKind};
+use prost::Message;
 use serde_json::Value;
 
 use crate::testing::{World, json, sidecar};
