@@ -85,11 +85,7 @@ impl Connection {
         let types = session
             .statuses()
             .map(|status| {
-                self.type_status(
-                    &status,
-                    session.is_type_synced(status.type_id, &current),
-                    &current,
-                )
+                self.type_status(&status, session.is_type_synced(status.type_id, &current))
             })
             .collect();
         ProxyStatus {
@@ -105,12 +101,7 @@ impl Connection {
         }
     }
 
-    fn type_status(
-        &self,
-        status: &WatchStatus<'_>,
-        synced: bool,
-        current: &Snapshot,
-    ) -> TypeStatus {
+    fn type_status(&self, status: &WatchStatus<'_>, synced: bool) -> TypeStatus {
         let rejection = status
             .nack
             .filter(|_| status.rejecting)
@@ -133,11 +124,7 @@ impl Connection {
             type_url: status.type_id.url().into(),
             subscribed: true,
             synced,
-            sent_version: if status.sent.is_some() {
-                hex(current.layers(status.type_id).version())
-            } else {
-                String::new()
-            },
+            sent_version: status.sent_version.map(hex).unwrap_or_default(),
             acked_version: status.acked_version.map(hex).unwrap_or_default(),
             acked_revision: status.acked.map_or(0, |nonce| nonce.revision),
             rejection,

@@ -111,6 +111,7 @@ impl Session {
         w.recheck = Vec::new();
         if full && opening && claimed {
             w.acked_version = Some(new.version());
+            w.last_version = w.acked_version;
             return None;
         }
         if !due {

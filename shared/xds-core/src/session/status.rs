@@ -14,6 +14,8 @@ pub struct WatchStatus<'a> {
     pub names: usize,
     /// Nonce of the latest response; its revision is the one sent last.
     pub sent: Option<Nonce>,
+    /// Content hash of what the client was told last; equal to `acked_version` when it has accepted that.
+    pub sent_version: Option<u64>,
     /// Nonce of the latest accepted response.
     pub acked: Option<Nonce>,
     /// Content hash of what was accepted last, as in `version_info`.
@@ -37,6 +39,7 @@ impl Session {
             wildcard: w.interest.all,
             names: w.interest.names.as_ref().map_or(0, |n| n.len()),
             sent: w.last,
+            sent_version: w.last_version,
             acked: w.acked,
             acked_version: w.acked_version,
             unanswered: w.out.len(),

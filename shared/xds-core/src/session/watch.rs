@@ -97,6 +97,8 @@ pub(crate) struct Watch {
     /// Names whose state the client is unsure about.
     pub(crate) recheck: Vec<Arc<str>>,
     pub(crate) last: Option<Nonce>,
+    /// Version of the latest response, or the version the client brought along if that was current.
+    pub(crate) last_version: Option<u64>,
     pub(crate) acked: Option<Nonce>,
     pub(crate) acked_version: Option<u64>,
     pub(crate) out: SmallVec<[Box<Outstanding>; 1]>,
@@ -163,6 +165,7 @@ impl Watch {
             self.out.remove(0);
         }
         self.last = Some(response.nonce);
+        self.last_version = Some(response.version);
         self.out.push(Box::new(response));
     }
 }

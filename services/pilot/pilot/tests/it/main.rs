@@ -2,6 +2,11 @@
 //!
 //! Start reading at [`rig`] (a running Pilot and its folder) and [`ads`] (a client that does what it is told).
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "what fails here fails the test, and the place says it all"
+)]
+
 mod ads;
 mod delta;
 mod folders;

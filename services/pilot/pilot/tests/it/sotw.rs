@@ -35,7 +35,15 @@ async fn a_proxy_gets_clusters_endpoints_listeners_and_routes() {
     let proxy = &pilot.proxies().await[0];
     assert_eq!(proxy["proxy"], "p.default");
     assert_eq!(proxy["protocol"], "sotw");
-    assert_eq!(proxy["types"].as_array().unwrap().len(), 4);
+    let types = proxy["types"].as_array().unwrap();
+    assert_eq!(types.len(), 4);
+    for status in types {
+        assert_eq!(status["sent_version"], status["acked_version"], "{status}");
+        assert_eq!(
+            (&status["synced"], &status["acked_revision"]),
+            (&true.into(), &1.into())
+        );
+    }
     ads.nothing().await;
 }
 
