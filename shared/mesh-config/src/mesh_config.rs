@@ -237,15 +237,15 @@ mod tests {
         findings(
             &found,
             expect![[r#"
-            Error trustDomian: no such field; did you mean trustDomain? [unknown-field]
-            Warning extensionProviders: this version does not act on the field; it is kept as written [not-supported]
-            Warning mixerCheckServer: Istio no longer acts on the field, and neither does this plane; remove it [no-effect]
-            Warning defaultConfig.proxyStatsMatcher: this version does not act on the field; it is kept as written [not-supported]
-            Error defaultConfig.nope: no such field; there are availabilityZone, binaryPath, caCertificatesPem, concurrency, configPath, connectTimeout, controlPlaneAuthPolicy, discoveryAddress, gatewayTopology, proxyAdminPort, statNameLength, statusPort, .. [unknown-field]
-            Warning defaultConfig.tracing.zipkin: this version does not act on the field; it is kept as written [not-supported]
-            Error proxyListenPort: 0 is no port, want 1..=65535 [out-of-range]
-            Error defaultConfig.tracing.sampling: 200 is no percentage, want 0..=100 [out-of-range]
-        "#]],
+                Error trustDomian: no such field; did you mean trustDomain? [unknown-field]
+                Warning extensionProviders: this version does not act on the field; it is kept as written [not-supported]
+                Warning mixerCheckServer: Istio no longer acts on the field, and neither does this plane; remove it [no-effect]
+                Warning defaultConfig.proxyStatsMatcher: this version does not act on the field; it is kept as written [not-supported]
+                Error defaultConfig.nope: no such field; there are availabilityZone, binaryPath, caCertificatesPem, concurrency, configPath, connectTimeout, connectionSettings, discoveryAddress, gatewayTopology, proxyAdminPort, statNameLength, statusPort, .. [unknown-field]
+                Warning defaultConfig.tracing.zipkin: this version does not act on the field; it is kept as written [not-supported]
+                Error proxyListenPort: 0 is no port, want 1..=65535 [out-of-range]
+                Error defaultConfig.tracing.sampling: 200 is no percentage, want 0..=100 [out-of-range]
+            "#]],
         );
         findings(
             &crate::decode_text("{apiVersion: mesh.istio.io/v1alpha1, kind: MeshConfig, metadata: {name: other}, spec: {rootNamespace: A}}", &Origin::default()).findings,

@@ -100,7 +100,6 @@ mod destination_rule {
                 spec.trafficPolicy.loadBalancer.localityLbSetting.failover: this version does not act on it: every locality is treated alike [not-supported]
                 spec.trafficPolicy.loadBalancer.localityLbSetting.failoverPriority: this version does not act on it: every locality is treated alike [not-supported]
                 spec.trafficPolicy.loadBalancer.zoneAwareLbSetting: this version does not act on it: every zone is treated alike [not-supported]
-                spec.trafficPolicy.tunnel: this version does not act on it: traffic goes straight to its destination [not-supported]
                 spec.trafficPolicy.proxyProtocol: this version does not act on it: no header is sent [not-supported]
             "#]],
         );
@@ -345,7 +344,6 @@ mod gateway {
                 spec.servers[3].tls.caCrl: mode SIMPLE asks clients for no certificate [conflict]
                 spec.servers[0].tls: this version does not act on it: the server is left out [not-supported]
                 spec.servers[1].tls: this version does not act on it: the server is left out [not-supported]
-                spec.servers[2].tls: this version does not act on it: the server is left out [not-supported]
                 spec.servers[3].tls: this version does not act on it: the server is left out [not-supported]
             "#]],
         );

@@ -8,7 +8,7 @@ use crate::resource::destination_rule::{
     ClientTlsMode, ClientTlsSettings, DestinationRule, LoadBalancerSettings,
     LocalityLoadBalancerSetting, TrafficPolicy,
 };
-use crate::resource::gateway::Gateway;
+use crate::resource::gateway::{Gateway, ServerTlsMode};
 use crate::resource::mesh::MeshConfig;
 use crate::resource::service_entry::{Resolution, ServiceEntry};
 use crate::resource::sidecar::{OutboundMode, Sidecar};
@@ -80,12 +80,6 @@ fn policy(r: &mut Report, policy: &TrafficPolicy) {
     load_balancer(r, policy.load_balancer.as_ref());
     not_yet(
         r,
-        "tunnel",
-        policy.tunnel.is_some(),
-        "traffic goes straight to its destination",
-    );
-    not_yet(
-        r,
         "proxyProtocol",
         policy.proxy_protocol.is_some(),
         "no header is sent",
@@ -135,11 +129,17 @@ fn locality(r: &mut Report, setting: &LocalityLoadBalancerSetting) {
 
 fn gateway(r: &mut Report, gateway: &Gateway) {
     r.items("servers", &gateway.servers, |r, _, server| {
-        let terminates = server
-            .tls
-            .as_ref()
-            .is_some_and(|tls| !tls.https_redirect || !tls.credential_name.is_empty());
-        not_yet(r, "tls", terminates, "the server is left out");
+        let used = server.tls.as_ref().is_some_and(|tls| match tls.mode {
+            ServerTlsMode::Passthrough => false,
+            ServerTlsMode::Simple
+            | ServerTlsMode::Mutual
+            | ServerTlsMode::OptionalMutual
+            | ServerTlsMode::IstioMutual
+            | ServerTlsMode::AutoPassthrough => {
+                !tls.https_redirect || !tls.credential_name.is_empty()
+            }
+        });
+        not_yet(r, "tls", used, "the server is left out");
     });
 }
 
