@@ -14,7 +14,7 @@ use serde_json::json;
 use store::{Store, StoreError};
 use tokio::sync::watch;
 
-use crate::keeper::Published;
+use crate::published::Published;
 use crate::source::{FindingView, SourceSet};
 
 /// Most revisions one answer lists.

@@ -9,18 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config_source::Scan;
-use galley_core::analyze::News;
-use galley_core::{Admission, Change, Held, Snapshot, State};
-use mesh_types::{Finding, Key, Kind};
+use galley_core::{Admission, Change, State};
+use mesh_types::{Finding, Key};
 use service_kit::{Backoff, Condition, Ready, Stop};
-use store::{
-    CommitError, CommitRequest, Lease, Store, StoreError, StoredKey, StoredObject, WRITER_LEASE,
-};
-use tokio::sync::watch;
+use store::{CommitError, CommitRequest, Lease, Store, StoreError, WRITER_LEASE};
 use tokio::time::Instant;
 
 use crate::metrics::Metrics;
-use crate::source::SourceSet;
+use crate::published::{Inputs, KeeperOptions, Published};
+use crate::rows::{read, stored, upserts};
+use crate::source::log;
 
 /// Longest time one call of the store may take, loading everything included; then its outcome is unknown.
 const CALL: Duration = Duration::from_secs(60);
@@ -30,64 +28,6 @@ const LAST_TURN: Duration = Duration::from_secs(3);
 const PRUNE_EVERY: u64 = 100;
 /// Under which name the findings are kept in the store.
 const FINDINGS: &str = "sources";
-
-/// What the keeper is told at start.
-#[derive(Debug)]
-pub struct KeeperOptions {
-    /// The store.
-    pub store_url: String,
-    /// Name of this process, unlike any other's and unlike its predecessor's.
-    pub holder: String,
-    /// How long a lease holds.
-    pub lease_ttl: Duration,
-    /// How often the store is asked without news.
-    pub poll: Duration,
-    /// Revisions of history, 0 for all.
-    pub keep_revisions: u64,
-    /// Where configuration comes from.
-    pub sources: SourceSet,
-    /// How it is normalized.
-    pub registry: mesh_registry::Options,
-}
-
-/// What the keeper hears.
-#[derive(Debug)]
-pub struct Inputs {
-    /// The newest scan, if there are sources.
-    pub scans: watch::Receiver<Option<Scan>>,
-    /// The highest revision that anybody told of.
-    pub heard: watch::Receiver<u64>,
-}
-
-/// What others see of the keeper's work.
-#[derive(Debug, Clone)]
-pub struct Published {
-    /// The newest revision.
-    pub snapshot: watch::Sender<Arc<Snapshot>>,
-    /// Number of the newest revision this process committed.
-    pub committed: watch::Sender<u64>,
-    /// What the sources' authors should know, without what only an analysis of the whole shows.
-    pub findings: watch::Sender<Arc<Vec<Finding>>>,
-    /// What an analysis has not seen yet; whoever analyzes takes it out.
-    pub news: watch::Sender<News>,
-    /// Whether this process writes.
-    pub writer: watch::Sender<bool>,
-    /// The store, once it is open.
-    pub store: watch::Sender<Option<Store>>,
-}
-
-impl Default for Published {
-    fn default() -> Published {
-        Published {
-            snapshot: watch::Sender::default(),
-            committed: watch::Sender::default(),
-            findings: watch::Sender::default(),
-            news: watch::Sender::default(),
-            writer: watch::Sender::default(),
-            store: watch::Sender::default(),
-        }
-    }
-}
 
 /// Why a turn did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -536,82 +476,5 @@ async fn bounded<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result
     match tokio::time::timeout(CALL, call).await {
         Ok(result) => Ok(result?),
         Err(_) => Err(Trouble::Silent),
-    }
-}
-
-fn stored(key: &Key) -> StoredKey {
-    StoredKey::new(key.kind.as_str(), &*key.namespace, &*key.name)
-}
-
-/// A row of the store as a change; `None` if this version cannot read it.
-fn read(key: &StoredKey, row: Option<&str>) -> Option<(Key, Change)> {
-    let Some(kind) = Kind::parse(&key.kind) else {
-        tracing::warn!(object = %key, "a kind of a newer version is left alone");
-        return None;
-    };
-    let name = Key::new(kind, &*key.namespace, &*key.name);
-    let Some(row) = row else {
-        return Some((name, None));
-    };
-    match Held::from_row(row) {
-        Ok(held) => Some((name, Some(held))),
-        Err(error) => {
-            tracing::error!(object = %key, %error, "an object of the store cannot be read");
-            None
-        }
-    }
-}
-
-fn upserts(admission: &mut Admission) -> Vec<StoredObject> {
-    let rows = std::mem::take(&mut admission.rows);
-    rows.into_iter()
-        .map(|(key, body)| StoredObject {
-            hash: admission
-                .changes
-                .get(&key)
-                .and_then(Option::as_ref)
-                .map_or(0, |held| held.object.version),
-            key: stored(&key),
-            body,
-            revision: 0,
-        })
-        .collect()
-}
-
-fn log(finding: &Finding) {
-    let (code, path, file) = (
-        finding.code.as_str(),
-        finding.path.to_string(),
-        &finding.file,
-    );
-    let key = finding.key.as_ref();
-    let kind = key.map_or("", |key| key.kind.as_str());
-    let namespace = key.map_or("", |key| &*key.namespace);
-    let name = key.map_or("", |key| &*key.name);
-    let line = finding.line;
-    if finding.is_error() {
-        tracing::warn!(
-            code,
-            kind,
-            namespace,
-            name,
-            path,
-            file,
-            line,
-            "refused: {}",
-            finding.message
-        );
-    } else {
-        tracing::info!(
-            code,
-            kind,
-            namespace,
-            name,
-            path,
-            file,
-            line,
-            "{}",
-            finding.message
-        );
     }
 }

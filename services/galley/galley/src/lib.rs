@@ -5,11 +5,13 @@
 //!
 //! Start reading at [`run`], then `keeper` (the one owner of the state: sources in, revisions out) and `stream` (what a Pilot's stream does).
 
-pub mod api;
+mod api;
 pub mod args;
 mod hints;
-pub mod keeper;
-pub mod metrics;
+mod keeper;
+mod metrics;
+mod published;
+mod rows;
 mod run;
 mod source;
 mod stream;

@@ -14,8 +14,9 @@ use tokio::sync::watch;
 use crate::api::Api;
 use crate::args::Args;
 use crate::hints;
-use crate::keeper::{Inputs, Keeper, KeeperOptions, Published};
+use crate::keeper::Keeper;
 use crate::metrics::Metrics;
+use crate::published::{Inputs, KeeperOptions, Published};
 use crate::source::SourceSet;
 use crate::stream::Streams;
 

@@ -169,3 +169,42 @@ impl<'a> From<&'a Finding> for FindingView<'a> {
         }
     }
 }
+
+/// One line of the log.
+pub(crate) fn log(finding: &Finding) {
+    let (code, path, file) = (
+        finding.code.as_str(),
+        finding.path.to_string(),
+        &finding.file,
+    );
+    let key = finding.key.as_ref();
+    let kind = key.map_or("", |key| key.kind.as_str());
+    let namespace = key.map_or("", |key| &*key.namespace);
+    let name = key.map_or("", |key| &*key.name);
+    let line = finding.line;
+    if finding.is_error() {
+        tracing::warn!(
+            code,
+            kind,
+            namespace,
+            name,
+            path,
+            file,
+            line,
+            "refused: {}",
+            finding.message
+        );
+    } else {
+        tracing::info!(
+            code,
+            kind,
+            namespace,
+            name,
+            path,
+            file,
+            line,
+            "{}",
+            finding.message
+        );
+    }
+}
