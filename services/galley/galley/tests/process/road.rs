@@ -115,7 +115,10 @@ async fn road(store: &str) {
         (sources[0]["state"] == "unreadable").then_some(())
     })
     .await;
-    assert_eq!(galley.findings(), ["- - unreadable"]);
+    wait("its finding", async || {
+        (galley.findings() == ["- - unreadable"]).then_some(())
+    })
+    .await;
     assert_eq!(galley.revision(), before + 1);
 
     // Also for a galley that is started then: it resumes from the store.
