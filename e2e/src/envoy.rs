@@ -248,10 +248,12 @@ fn bootstrap(
 ) -> Value {
     let address = |address: &SocketAddr| json!({ "socket_address": { "address": address.ip().to_string(), "port_value": address.port() } });
     // One priority per Pilot: the next is asked when the one before does not take connections.
-    let endpoints: Vec<Value> = pilots
-        .iter()
-        .map(|pilot| json!({ "lb_endpoints": [{ "endpoint": { "address": address(pilot) } }] }))
+    let endpoints: Vec<Value> = (0..)
+        .zip(pilots)
+        .map(|(priority, pilot): (u32, _)| json!({ "priority": priority, "lb_endpoints": [{ "endpoint": { "address": address(pilot) } }] }))
         .collect();
+    let connects = json!({ "timeout": "1s", "interval": "1s", "unhealthy_threshold": 1, "healthy_threshold": 1, "tcp_health_check": {} });
+    let health_checks = Vec::from_iter((pilots.len() > 1).then_some(connects));
     let api_type = match protocol {
         Protocol::StateOfTheWorld => "GRPC",
         Protocol::Delta => "DELTA_GRPC",
@@ -286,6 +288,7 @@ fn bootstrap(
                     },
                 },
                 "load_assignment": { "cluster_name": "xds-grpc", "endpoints": endpoints },
+                "health_checks": health_checks,
             }],
         },
         // Without a limit Envoy warns at every start.
