@@ -40,6 +40,7 @@ pub mod client;
 pub mod envoy;
 pub mod exchange;
 pub mod galley;
+pub mod hello;
 pub mod net;
 pub mod pilot;
 pub mod process;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use e2e::hello::client_hello;
 use e2e::site::{HTTP, TCP, hosts};
 use e2e::{Backend, Client, Identity, Protocol, World, capture};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
@@ -12,6 +13,18 @@ e2e::both_protocols! {
     passes_two_sidecars,
     enters_by_the_ingress_gateway,
     leaves_by_the_egress_gateway,
+    passes_tls_on_by_name,
+}
+
+/// Asks for a server name; the greeting of the server that is reached, or nothing.
+async fn greet(client: &Client, name: &str) -> String {
+    let Ok(mut stream) = client.connect().await else {
+        return String::new();
+    };
+    let _ = stream.write_all(&client_hello(name)).await;
+    let mut line = String::new();
+    let _ = BufReader::new(stream).read_line(&mut line).await;
+    line.trim_end().to_owned()
 }
 
 /// One line is sent over a connection of its own; the lines that come back until there are two or the connection ends.
@@ -159,4 +172,24 @@ async fn leaves_by_the_egress_gateway(protocol: Protocol) {
     let mut world = World::of("egress-gateway", protocol).await;
     world.add(Identity::gateway("egress", hosts::EGRESS)).await;
     world.expect(&world.client(), "requests.txt").await;
+}
+
+async fn passes_tls_on_by_name(protocol: Protocol) {
+    let mut world = World::captured("tls-by-name", protocol, &capture::mesh_config()).await;
+    let inside = world.sidecar.captured(world.site.net.at(99, 9443));
+    assert_eq!(greet(&inside, "one.secure.test").await, "echo-v1");
+    assert_eq!(greet(&inside, "two.secure.test").await, "echo-v2");
+    assert_eq!(greet(&inside, "moved.secure.test").await, "echo-v1");
+
+    let gateway = world
+        .add(Identity::gateway("ingress", hosts::INGRESS))
+        .await;
+    let (outside, plain) = (gateway.client(9443), gateway.client(8080));
+    assert_eq!(greet(&outside, "a.front.test").await, "echo-v1");
+    assert_eq!(greet(&outside, "b.front.test").await, "echo-v2");
+    assert_eq!(greet(&outside, "c.front.test").await, "");
+
+    let answer = plain.get("a.front.test:8080", "/x").await;
+    assert_eq!(answer.status, 301);
+    assert_eq!(answer.header("location"), "https://a.front.test:8080/x");
 }
