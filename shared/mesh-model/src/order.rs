@@ -91,6 +91,15 @@ impl Audience {
         }
     }
 
+    /// Which list of [`Pools::visible`] an object of this audience is in for a namespace that sees it.
+    pub(crate) fn pool(&self, own: bool) -> u8 {
+        match (self, own) {
+            (Audience::Namespaces(_), true) => 0,
+            (Audience::Namespaces(_), false) => 1,
+            (Audience::Everyone, _) => 2,
+        }
+    }
+
     /// Whether everyone in `other` is in here too.
     pub(crate) fn contains(&self, other: &Audience) -> bool {
         match (self, other) {

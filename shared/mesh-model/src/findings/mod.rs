@@ -10,6 +10,7 @@ mod virtual_services;
 
 use mesh_types::{Code, FieldPath, Finding, Hostname, Key};
 
+use crate::virtual_services::covering;
 use crate::{Mesh, Service, services};
 
 /// Every finding about the mesh, by object and place.
@@ -72,15 +73,4 @@ fn reachable<'a>(mesh: &'a Mesh, namespace: &str, host: &Hostname) -> Reachable<
     } else {
         Reachable::Unknown
     }
-}
-
-/// A host, and the wildcards that cover it, longest first.
-fn covering(host: &Hostname) -> Vec<String> {
-    let mut names = vec![host.as_str().to_owned()];
-    let mut rest = host.as_str().trim_start_matches("*.");
-    while let Some((_, suffix)) = rest.split_once('.') {
-        names.push(format!("*.{suffix}"));
-        rest = suffix;
-    }
-    names
 }

@@ -92,6 +92,25 @@ impl Imports {
         imports
     }
 
+    /// Whether everything that is asked for is asked for by its namespace, or by its whole host.
+    pub(crate) fn names_all(&self) -> bool {
+        !self.everything && self.any.wild.is_empty()
+    }
+
+    /// Whole hosts that are asked for in any namespace.
+    pub(crate) fn any_plain(&self) -> impl Iterator<Item = &Hostname> {
+        self.any.plain.iter()
+    }
+
+    /// The namespaces that are named, each with the hosts asked for there, or `None` if wildcards are among them.
+    pub(crate) fn namespaces(
+        &self,
+    ) -> impl Iterator<Item = (&Arc<str>, Option<impl Iterator<Item = &Hostname>>)> {
+        self.by_namespace
+            .iter()
+            .map(|(name, hosts)| (name, hosts.wild.is_empty().then(|| hosts.plain.iter())))
+    }
+
     /// Whether a service is asked for.
     pub(crate) fn service(&self, service: &Service) -> bool {
         let (namespace, host) = (&service.key.namespace, &service.hostname);

@@ -170,7 +170,15 @@ pub(crate) fn asks(sidecar: Option<&Sidecar>, namespace: &Arc<str>) -> Vec<Ask> 
 }
 
 pub(crate) fn virtual_services(mesh: &Mesh, key: &ViewKey, ask: &Ask) -> Vec<Arc<VirtualService>> {
-    let mut found = mesh.virtual_services.visible("mesh", &key.namespace);
+    let all = &mesh.virtual_services;
+    let mut found = if ask.imports.names_all() {
+        let hosts = ask.imports.any_plain();
+        let namespaces = ask.imports.namespaces().map(|(namespace, _)| namespace);
+        let candidates = all.naming(hosts).chain(all.of_namespaces(namespaces));
+        all.visible_among(candidates, "mesh", &key.namespace, &mesh.config)
+    } else {
+        all.visible("mesh", &key.namespace)
+    };
     found.retain(|item| ask.imports.virtual_service(item));
     found
 }

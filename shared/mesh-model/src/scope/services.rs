@@ -6,8 +6,9 @@ use std::sync::Arc;
 use mesh_config::resource::normal::{MeshPort, MeshService, Registry};
 use mesh_types::{Hostname, version_of};
 
+use crate::order::Order;
 use crate::scope::imports::Imports;
-use crate::{Mesh, Service};
+use crate::{Mesh, Service, services};
 
 /// The services that a listener imports, in conflict order, one per host. With a port, services without it are left out and the others
 /// have no other port.
@@ -17,14 +18,15 @@ pub(crate) fn import(
     imports: &Imports,
     port: Option<u16>,
 ) -> Vec<Arc<Service>> {
-    let asked = mesh
-        .services
-        .pools
-        .visible(namespace)
-        .filter(|service| imports.service(service));
+    let asked = if imports.names_all() {
+        named(mesh, namespace, imports)
+    } else {
+        scanned(mesh, namespace, imports)
+    };
     let found: Vec<_> = match port {
-        None => asked.cloned().collect(),
+        None => asked,
         Some(port) => asked
+            .iter()
             .filter_map(|service| only_ports(service, |p| p.number == port))
             .collect(),
     };
@@ -33,6 +35,46 @@ pub(crate) fn import(
     } else {
         one_per_host(found, namespace)
     }
+}
+
+/// What is asked for, found by looking at every service.
+pub(crate) fn scanned(mesh: &Mesh, namespace: &str, imports: &Imports) -> Vec<Arc<Service>> {
+    let visible = mesh.services.pools.visible(namespace);
+    visible
+        .filter(|service| imports.service(service))
+        .cloned()
+        .collect()
+}
+
+/// The same, found by the namespaces and hosts that are named: costs follow what is asked for, not the mesh.
+pub(crate) fn named(mesh: &Mesh, namespace: &str, imports: &Imports) -> Vec<Arc<Service>> {
+    let mut found = BTreeMap::new();
+    let mut add = |service: &Arc<Service>| {
+        if services::audience(service, &mesh.config).has(namespace) && imports.service(service) {
+            found.insert(rank(mesh, namespace, service), service.clone());
+        }
+    };
+    for host in imports.any_plain() {
+        let same = mesh.services.by_host.get(host).into_iter();
+        same.flat_map(|same| same.values()).for_each(&mut add);
+    }
+    for (from, hosts) in imports.namespaces() {
+        let Some(own) = mesh.services.all.get(from) else {
+            continue;
+        };
+        match hosts {
+            Some(hosts) => hosts.filter_map(|host| own.get(host)).for_each(&mut add),
+            None => own.values().for_each(&mut add),
+        }
+    }
+    found.into_values().collect()
+}
+
+/// Where a service stands among those that a namespace sees: private ones first, then those exported to the namespace, then public ones.
+pub(crate) fn rank(mesh: &Mesh, namespace: &str, service: &Service) -> (u8, Order) {
+    let audience = services::audience(service, &mesh.config);
+    let pool = audience.pool(*service.key.namespace == *namespace);
+    (pool, services::order_of(service))
 }
 
 /// Of services with one host: that of the proxy's namespace, else a Kubernetes one, else the first.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use mesh_types::Hostname;
 
-use crate::order::Order;
+use crate::scope::services::rank;
 use crate::scope::{self, Ask, asks, rules};
-use crate::services::{self, order_of};
+use crate::services;
 use crate::{EgressListener, Mesh, ProxyKind, ScopedEndpoints, Service, Touch, View};
 
 /// The view after a change; what [`scope::view`] would give, sharing with `old` whatever is equal.
@@ -84,17 +84,6 @@ fn view_has_shared(old: &View, mesh: &Mesh, touch: &Touch) -> bool {
         let now = mesh.services.by_host.get(host).and_then(|same| same.values().next());
         matches!((old.services.get(host), now), (Some(old), Some(new)) if old.key.namespace != new.key.namespace)
     })
-}
-
-/// Where a service stands in a scope that asks for everything: private ones first, then those exported to the namespace, then public ones.
-fn rank(mesh: &Mesh, namespace: &Arc<str>, service: &Service) -> (u8, Order) {
-    let audience = services::audience(service, &mesh.config);
-    let pool = match &audience {
-        crate::order::Audience::Everyone => 2,
-        crate::order::Audience::Namespaces(_) if service.key.namespace == *namespace => 0,
-        crate::order::Audience::Namespaces(_) => 1,
-    };
-    (pool, order_of(service))
 }
 
 /// Puts services into a view without Sidecar, and what follows from them.

@@ -6,6 +6,8 @@ use mesh_config::Object;
 use mesh_types::{Key, Revision};
 use proptest::prelude::*;
 
+use crate::scope::imports::Imports;
+use crate::scope::services;
 use crate::testing::{World, everything};
 use crate::{Change, Mesh};
 
@@ -143,6 +145,20 @@ Gateway m/gw
 selector: {app: q}
 servers: [{port: {number: 443, protocol: TLS, name: y}, hosts: ['n/*'], tls: {mode: PASSTHROUGH}}, {port: {number: 80, protocol: HTTP, name: x}, hosts: ['./a.com', '*/b.com']}]";
 
+/// Host entries of Sidecars.
+const ENTRIES: &[&str] = &[
+    "./*",
+    "n/*",
+    "m/*.wild.com",
+    "*/shared.com",
+    "*/a.n.svc.cluster.local",
+    "n/a.n.svc.cluster.local",
+    "./shared.com",
+    "~m/*",
+    "~/shared.com",
+    "x/*",
+];
+
 #[derive(Debug, Clone)]
 enum Step {
     Put(usize),
@@ -213,6 +229,32 @@ proptest! {
         let everything_gone: Vec<_> = mesh.objects().map(|o| Change::Delete(o.meta.key.clone())).collect();
         let empty = mesh.apply(Revision(2), &everything_gone).0;
         prop_assert_eq!(views(&empty), views(&Mesh::default()));
+    }
+
+    /// Looking up what a Sidecar names finds what looking at everything finds.
+    #[test]
+    fn what_is_named_is_found_by_name(sets in steps(49), entries in prop::collection::vec(prop::sample::select(ENTRIES), 1..4)) {
+        let pool = World::default().objects(POOL);
+        let at_once: Vec<_> = sets.iter().flat_map(|set| changes(&pool, set)).collect();
+        let mesh = Mesh::default().apply(Revision(1), &at_once).0;
+        let entries: Vec<String> = entries.iter().map(|&entry| entry.to_owned()).collect();
+        for namespace in ["n", "m", "x"] {
+            let imports = Imports::read(&entries, &namespace.into());
+            if !imports.names_all() {
+                continue;
+            }
+            let paths = |found: Vec<Arc<crate::Service>>| found.iter().map(|s| s.key.path()).collect::<Vec<_>>();
+            let (named, scanned) = (services::named(&mesh, namespace, &imports), services::scanned(&mesh, namespace, &imports));
+            prop_assert_eq!(paths(named), paths(scanned));
+            let all = &mesh.virtual_services;
+            let candidates = all.naming(imports.any_plain()).chain(all.of_namespaces(imports.namespaces().map(|(n, _)| n)));
+            let asked = |mut found: Vec<Arc<crate::VirtualService>>| {
+                found.retain(|item| imports.virtual_service(item));
+                found.iter().map(|item| item.key.path()).collect::<Vec<_>>()
+            };
+            let named = all.visible_among(candidates, "mesh", namespace, mesh.config());
+            prop_assert_eq!(asked(named), asked(all.visible("mesh", namespace)));
+        }
     }
 
     #[test]

@@ -64,6 +64,18 @@ pub(crate) fn order_of(item: &VirtualService) -> Order {
     )
 }
 
+/// A host, and the wildcards that cover it, longest first.
+pub(crate) fn covering(host: &Hostname) -> Vec<String> {
+    let mut names = vec![host.as_str().to_owned()];
+    let mut rest = host.as_str().trim_start_matches("*.");
+    while let Some((_, suffix)) = rest.split_once('.') {
+        names.push(format!("*.{suffix}"));
+        rest = suffix;
+    }
+    names.push("*".to_owned());
+    names
+}
+
 /// The delegates that a root names.
 fn delegates_of(object: &Object) -> BTreeSet<Key> {
     let Some(spec) = spec_of(object).filter(|spec| !spec.hosts.is_empty()) else {
@@ -120,6 +132,56 @@ impl VirtualServiceIndex {
             found.extend(list.filter(|item| !own(item)).cloned());
         }
         found
+    }
+
+    /// The same of some VirtualServices, which may come in any order and more than once.
+    pub(crate) fn visible_among<'a>(
+        &self,
+        candidates: impl Iterator<Item = &'a Arc<VirtualService>>,
+        gateway: &str,
+        namespace: &str,
+        config: &MeshConfig,
+    ) -> Vec<Arc<VirtualService>> {
+        let mut found = BTreeMap::new();
+        for item in candidates {
+            let audience = audience(&item.spec.export_to, &item.key.namespace, config);
+            if item.spec.gateways.iter().any(|name| name == gateway) && audience.has(namespace) {
+                let own = *item.key.namespace == *namespace;
+                let place = (
+                    audience.pool(own),
+                    !(own && item.gateway_semantics),
+                    order_of(item),
+                );
+                found.insert(place, item.clone());
+            }
+        }
+        found.into_values().collect()
+    }
+
+    /// VirtualServices that live in these namespaces.
+    pub(crate) fn of_namespaces<'a>(
+        &'a self,
+        namespaces: impl Iterator<Item = &'a Arc<str>>,
+    ) -> impl Iterator<Item = &'a Arc<VirtualService>> {
+        namespaces.flat_map(|namespace| {
+            let first = Key::new(Kind::VirtualService, namespace.clone(), "");
+            self.all
+                .range(first..)
+                .take_while(move |(key, _)| key.namespace == *namespace)
+                .map(|(_, item)| item)
+        })
+    }
+
+    /// VirtualServices with one of these hosts, or a wildcard that covers one.
+    pub(crate) fn naming<'a>(
+        &'a self,
+        hosts: impl Iterator<Item = &'a Hostname>,
+    ) -> impl Iterator<Item = &'a Arc<VirtualService>> {
+        hosts
+            .flat_map(covering)
+            .filter_map(|name| self.by_host.get(name.as_str()))
+            .flatten()
+            .filter_map(|key| self.all.get(key))
     }
 
     /// Replaces objects as written (`None` removes) and gives every root that is different afterwards, through its delegates too.
