@@ -10,7 +10,6 @@ use mesh_types::{Key, Kind, Labels};
 pub(crate) fn object(name: &str, says: &str) -> Arc<Object> {
     let body = ConfigMap {
         data: [("says".to_owned(), says.to_owned())].into(),
-        ..ConfigMap::default()
     };
     of_kind(Kind::ConfigMap, name, body)
 }

@@ -77,15 +77,17 @@ impl Api {
             .with_state(self)
     }
 
-    fn store(&self) -> Result<Store, Response> {
-        self.published.store.borrow().clone().ok_or_else(|| {
-            failure(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "no-store",
-                "the store is not open yet; see /ready",
-            )
-        })
+    fn store(&self) -> Option<Store> {
+        self.published.store.borrow().clone()
     }
+}
+
+fn no_store() -> Response {
+    failure(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "no-store",
+        "the store is not open yet; see /ready",
+    )
 }
 
 fn failure(status: StatusCode, code: &str, message: impl Into<String>) -> Response {
@@ -122,9 +124,8 @@ async fn revision(State(api): State<Api>) -> Response {
 }
 
 async fn revisions(State(api): State<Api>, Query(page): Query<Page>) -> Response {
-    let store = match api.store() {
-        Ok(store) => store,
-        Err(response) => return response,
+    let Some(store) = api.store() else {
+        return no_store();
     };
     match store.history(page.limit.unwrap_or(20).min(MAX_LIMIT)).await {
         Ok(list) => {
@@ -135,9 +136,8 @@ async fn revisions(State(api): State<Api>, Query(page): Query<Page>) -> Response
 }
 
 async fn changes(State(api): State<Api>, Path(n): Path<u64>) -> Response {
-    let store = match api.store() {
-        Ok(store) => store,
-        Err(response) => return response,
+    let Some(store) = api.store() else {
+        return no_store();
     };
     let found = async {
         let changes = store.changes_of(n).await?;

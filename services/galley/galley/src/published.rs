@@ -41,7 +41,7 @@ pub struct Inputs {
 }
 
 /// What others see of the keeper's work.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Published {
     /// The newest revision.
     pub snapshot: watch::Sender<Arc<Snapshot>>,
@@ -55,17 +55,4 @@ pub struct Published {
     pub writer: watch::Sender<bool>,
     /// The store, once it is open.
     pub store: watch::Sender<Option<Store>>,
-}
-
-impl Default for Published {
-    fn default() -> Published {
-        Published {
-            snapshot: watch::Sender::default(),
-            committed: watch::Sender::default(),
-            findings: watch::Sender::default(),
-            news: watch::Sender::default(),
-            writer: watch::Sender::default(),
-            store: watch::Sender::default(),
-        }
-    }
 }

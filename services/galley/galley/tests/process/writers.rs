@@ -28,6 +28,8 @@ async fn two(store: &str) {
     client.reach(&mut stream, 2).await;
     assert_eq!(client.says(), "a=2");
     assert!(!writes(&two));
+    // Who follows may see it in the store before who wrote has published it.
+    one.reaches(2).await;
     assert_eq!((one.revision(), two.revision()), (2, 2));
 
     // The first hangs: the second takes over, and when the first wakes up it is fenced off and follows.
