@@ -2,7 +2,7 @@
 
 use e2e::traffic::Tally;
 use e2e::wait::eventually;
-use e2e::{Call, Protocol, Traffic, World};
+use e2e::{Call, Client, Protocol, Traffic, World};
 
 e2e::both_protocols! {
     edits_fail_no_request,
@@ -11,6 +11,7 @@ e2e::both_protocols! {
     endpoints_move_without_failure,
     a_removed_subset_hurts_only_its_route,
     bad_yaml_beside_good,
+    bad_yaml_beside_good_in_galley,
 }
 
 async fn edits_fail_no_request(protocol: Protocol) {
@@ -120,14 +121,7 @@ async fn a_removed_subset_hurts_only_its_route(protocol: Protocol) {
 
 async fn bad_yaml_beside_good(protocol: Protocol) {
     let world = World::of("bad-yaml", protocol).await;
-    let client = world.client();
-    let reviews = async || client.get("reviews:9080", "/").await.backend();
-    assert_eq!(reviews().await, "reviews-v2");
-
-    // One document of the file is wrong, the other is good.
-    world.edit("routes.yaml").await;
-    assert_eq!(client.get("ratings:9080", "/").await.status, 418);
-    assert_eq!(reviews().await, "reviews-v2", "the last good version");
+    good_is_applied_and_bad_is_not(&world).await;
     eventually("the refusal is told", async || {
         let log = world.pilot.process.log();
         if log.contains("spec.http[0].timeout") {
@@ -137,12 +131,49 @@ async fn bad_yaml_beside_good(protocol: Protocol) {
         }
     })
     .await;
+}
+
+async fn bad_yaml_beside_good_in_galley(protocol: Protocol) {
+    let mut world = World::split("bad-yaml", protocol).await;
+    let findings = Client::to(world.galley().http);
+    assert!(
+        !findings
+            .get("localhost", "/v1/findings")
+            .await
+            .text()
+            .contains("routes.yaml")
+    );
+    good_is_applied_and_bad_is_not(&world).await;
+    let told = findings.get("localhost", "/v1/findings").await.text();
+    assert!(told.contains("routes.yaml"), "{told}");
+    world.edit("healed/routes.yaml").await;
+    let answer = world.client().get("reviews:9080", "/").await;
+    assert_eq!(answer.backend(), "reviews-v2", "the file is whole again");
+    eventually("nothing is left to tell", async || {
+        let told = findings.get("localhost", "/v1/findings").await.text();
+        if told.contains("routes.yaml") {
+            Err(told)
+        } else {
+            Ok(())
+        }
+    })
+    .await;
+    assert_eq!(world.client().get("ratings:9080", "/").await.status, 200);
+}
+
+async fn good_is_applied_and_bad_is_not(world: &World) {
+    let client = world.client();
+    let reviews = async || client.get("reviews:9080", "/").await.backend();
+    assert_eq!(reviews().await, "reviews-v2");
+
+    // One document of the file is wrong, the other is good.
+    world.edit("routes.yaml").await;
+    assert_eq!(client.get("ratings:9080", "/").await.status, 418);
+    assert_eq!(reviews().await, "reviews-v2", "the last good version");
 
     // Not YAML at all; what comes after it shows that it has been read.
-    world.site.put(
-        "routes.yaml",
-        "apiVersion: networking.istio.io/v1\nkind: [VirtualService\n",
-    );
+    let broken = "apiVersion: networking.istio.io/v1\nkind: [VirtualService\n";
+    world.site.put("routes.yaml", broken);
     world.edit("subsets.yaml").await;
     assert_eq!(reviews().await, "reviews-v2", "the last good version");
     assert_eq!(client.get("ratings:9080", "/").await.status, 418);
