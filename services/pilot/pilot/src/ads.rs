@@ -12,9 +12,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body as AxumBody;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, Request, Response, header};
+use axum::http::{HeaderValue, Request, Response, header};
 use axum::routing::post;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use futures::Stream;
 use http_body::{Body, Frame};
 use parking_lot::Mutex;
@@ -24,10 +24,12 @@ use tokio_stream::wrappers::WatchStream;
 use xds_core::{Answer, Encoded, Outcome, Session, Setup, Snapshot, TypeId, TypeUrl};
 
 use crate::clock::now_us;
+use crate::frames::Frames;
 use crate::metrics::Metrics;
 use crate::node;
 use crate::planner::{Command, ConnectionId, Planner};
 use crate::roster::{Arrival, Connection, Roster};
+use crate::status::{Status, refuse};
 
 const SERVICE: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService";
 /// Messages taken from a stream before it lets others run.
@@ -63,48 +65,6 @@ pub struct Admitted {
     pub version: String,
     /// Where its snapshots appear.
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
-}
-
-/// How a stream ends.
-#[derive(Debug, Clone)]
-pub struct Status {
-    /// gRPC status code.
-    pub code: u32,
-    /// What the client is told.
-    pub message: String,
-}
-
-impl Status {
-    fn new(code: u32, message: impl Into<String>) -> Status {
-        Status {
-            code,
-            message: message.into(),
-        }
-    }
-
-    fn trailers(&self) -> HeaderMap {
-        let mut trailers = HeaderMap::new();
-        trailers.insert("grpc-status", HeaderValue::from(self.code));
-        if !self.message.is_empty() {
-            let encoded = percent(&self.message);
-            if let Ok(value) = HeaderValue::from_str(&encoded) {
-                trailers.insert("grpc-message", value);
-            }
-        }
-        trailers
-    }
-}
-
-/// gRPC's percent-encoding of a message.
-fn percent(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes().take(4096) {
-        match byte {
-            b' '..=b'~' if byte != b'%' => out.push(byte as char),
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
 }
 
 /// Serves ADS in both protocols.
@@ -148,7 +108,7 @@ impl Ads {
         let stream = AdsStream {
             id,
             inbound: request.into_body(),
-            buffer: BytesMut::new(),
+            frames: Frames::default(),
             session: Arc::new(Mutex::new(session)),
             phase: Phase::Silent,
             early: VecDeque::new(),
@@ -183,17 +143,6 @@ async fn unknown_method() -> Response<AxumBody> {
     ))
 }
 
-/// A response that is over before it began: status in the headers.
-fn refuse(status: Status) -> Response<AxumBody> {
-    let mut response = Response::new(AxumBody::empty());
-    response.headers_mut().extend(status.trailers());
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/grpc"),
-    );
-    response
-}
-
 enum Phase {
     /// Nothing was asked yet.
     Silent,
@@ -216,7 +165,7 @@ struct AdsStream {
     id: ConnectionId,
     ads: Ads,
     inbound: AxumBody,
-    buffer: BytesMut,
+    frames: Frames,
     session: Arc<Mutex<Session>>,
     phase: Phase,
     /// Requests that came before admission was over.
@@ -280,47 +229,21 @@ impl AdsStream {
 
     /// The next whole message of the request, `None` at its end.
     fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
+        let limit = self.ads.setup.limits.message;
         loop {
-            if let Some(message) = self.deframe()? {
+            if let Some(message) = self.frames.next(limit)? {
                 return Poll::Ready(Ok(Some(message)));
             }
             match std::task::ready!(Pin::new(&mut self.inbound).poll_frame(context)) {
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
-                        self.buffer.extend_from_slice(&data);
+                        self.frames.feed(&data);
                     }
                 }
                 // A client that vanishes ends the stream like one that says goodbye.
                 Some(Err(_)) | None => return Poll::Ready(Ok(None)),
             }
         }
-    }
-
-    fn deframe(&mut self) -> Result<Option<Bytes>, Status> {
-        let Some(prefix) = self.buffer.first_chunk::<5>() else {
-            return Ok(None);
-        };
-        if prefix[0] != 0 {
-            return Err(Status::new(12, "compressed messages are not accepted"));
-        }
-        let len = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
-        let limit = self.ads.setup.limits.message;
-        if len > limit {
-            return Err(Status::new(
-                8,
-                format!("request of {len} bytes is larger than the limit of {limit}"),
-            ));
-        }
-        if self.buffer.len() < 5 + len {
-            return Ok(None);
-        }
-        self.buffer.advance(5);
-        let message = Bytes::copy_from_slice(&self.buffer.split_to(len));
-        if self.buffer.is_empty() {
-            // Idle streams hold no buffer.
-            self.buffer = BytesMut::new();
-        }
-        Ok(Some(message))
     }
 
     fn take(&mut self, message: Bytes) -> Result<(), Status> {

@@ -11,6 +11,7 @@ mod clock;
 pub mod debounce;
 pub mod debug;
 pub mod files;
+mod frames;
 pub mod galley;
 mod held;
 pub mod link;
@@ -20,6 +21,7 @@ pub mod peers;
 pub mod planner;
 pub mod roster;
 mod run;
+pub mod status;
 
 pub use args::Args;
 pub use run::{RunError, run};

@@ -65,16 +65,24 @@ impl Watch {
             .out
             .get(index + 1)
             .map_or(Some(&self.sent), |next| next.before.as_ref());
-        let out = &self.out[index];
+        // Responses before this one that were never answered: a client may answer only the last of several. What it had before the first of
+        // them is the last that it is known to have had.
+        let (base, out) = (&self.out[0], &self.out[index]);
         nack.nonce = Some(out.nonce);
-        let blamed =
-            after.and_then(|after| named(out, after, &nack.text).or_else(|| suspects(out, after)));
+        let blamed = after.and_then(|after| {
+            named(base, out, after, &nack.text).or_else(|| suspects(base, out, after))
+        });
         match blamed {
             Some(blamed) => {
                 nack.resources = blamed.iter().map(|e| e.name().clone()).collect();
                 let held = blamed.into_iter().map(|bad| {
                     let known = out.before_held.iter().find(|h| h.bad.name() == bad.name());
-                    let before = || out.before.as_ref().and_then(|b| b.get(bad.name())).cloned();
+                    let before = || {
+                        base.before
+                            .as_ref()
+                            .and_then(|b| b.get(bad.name()))
+                            .cloned()
+                    };
                     let good = known
                         .map_or_else(before, |h| h.good.clone())
                         .filter(|_| self.has(bad.name().as_bytes()));
@@ -119,10 +127,15 @@ impl Watch {
 }
 
 /// Resources of the response the text names.
-fn named(out: &Outstanding, after: &Layers, text: &str) -> Option<Vec<Arc<Encoded>>> {
+fn named(
+    base: &Outstanding,
+    out: &Outstanding,
+    after: &Layers,
+    text: &str,
+) -> Option<Vec<Arc<Encoded>>> {
     // A word of the text may happen to be the name of a resource the client had all along.
     let news = |e: &&Arc<Encoded>| {
-        let had = out.before.as_ref().and_then(|b| b.get(e.name()));
+        let had = base.before.as_ref().and_then(|b| b.get(e.name()));
         let rejected = out.before_held.iter().any(|h| h.bad.same(e));
         out.interest.covers(e.name().as_bytes())
             && (rejected || !had.is_some_and(|had| had.same(e)))
@@ -147,11 +160,11 @@ fn named(out: &Outstanding, after: &Layers, text: &str) -> Option<Vec<Arc<Encode
 }
 
 /// Without a name in the text, what the response changed is to blame; nothing if that is too much.
-fn suspects(out: &Outstanding, after: &Layers) -> Option<Vec<Arc<Encoded>>> {
+fn suspects(base: &Outstanding, out: &Outstanding, after: &Layers) -> Option<Vec<Arc<Encoded>>> {
     let mut found = Vec::new();
     match &out.carried {
         Carried::Some(list) => found.extend_from_slice(list),
-        Carried::All => out.before.as_ref()?.diff(after, |change| match change {
+        Carried::All => base.before.as_ref()?.diff(after, |change| match change {
             Change::Put(e) if out.interest.covers(e.name().as_bytes()) => found.push(e),
             _ => {}
         }),

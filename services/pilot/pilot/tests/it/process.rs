@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::time::Instant;
 use tonic::Code;
 
-use crate::ads::{Ads, CDS};
+use crate::ads::{Ads, CDS, RDS};
 use crate::rig::{Folder, Pilot, command, entry, get, json};
 
 /// Before the first configuration nothing is sent, least of all an empty world; then it is sent to those who wait.
@@ -139,11 +139,9 @@ async fn every_series_is_there_from_the_start() {
     pilot
         .after(|| folder.write("a", &entry("a", 82, "10.1.0.1")))
         .await;
-    ads.take(CDS).await;
+    ads.next_of(RDS).await;
     pilot
         .until("convergence is measured", async || {
-            let reply = ads.next().await;
-            ads.ack(&reply).await;
             pilot.metric("pilot_proxy_convergence_time_count").await == 1.0
         })
         .await;
