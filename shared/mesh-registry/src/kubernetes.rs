@@ -18,6 +18,9 @@ use crate::{entry, protocol, workload};
 /// Marks the sessions of a service as sticky, so that draining endpoints keep theirs.
 const PERSISTENT_SESSION: &str = "istio.io/persistent-session";
 
+/// What tells endpoints of a service apart: port name, addresses, port.
+type EndpointId = (Arc<str>, Vec<Arc<str>>, u16);
+
 /// Every Kubernetes Service of a namespace with its endpoints, in normal form.
 pub(crate) fn services(namespace: &Namespace, context: &Context<'_>) -> Vec<Object> {
     let mut slices: BTreeMap<&str, Vec<&EndpointSlice>> = BTreeMap::new();
@@ -37,7 +40,7 @@ pub(crate) fn services(namespace: &Namespace, context: &Context<'_>) -> Vec<Obje
         let Some(record) = service_record(&object.meta, service, context) else {
             continue;
         };
-        let mut endpoints: BTreeMap<(Arc<str>, Vec<Arc<str>>, u16), MeshEndpoint> = BTreeMap::new();
+        let mut endpoints: BTreeMap<EndpointId, MeshEndpoint> = BTreeMap::new();
         for slice in slices.get(&*object.meta.key.name).into_iter().flatten() {
             for endpoint in slice_endpoints(slice, &object.meta, namespace, context) {
                 endpoints

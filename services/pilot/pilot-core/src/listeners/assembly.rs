@@ -86,7 +86,7 @@ pub fn listener(facts: &Facts, plan: &ListenerPlan) -> Listener {
 pub fn common(facts: &Facts) -> Listener {
     let limits = facts.http.connection.as_ref().map(|c| c.on(facts.router));
     Listener {
-        connection_balance_config: facts.exact_balance.then(|| ConnectionBalanceConfig {
+        connection_balance_config: facts.exact_balance.then_some(ConnectionBalanceConfig {
             balance_type: Some(connection_balance_config::BalanceType::ExactBalance(
                 connection_balance_config::ExactBalance {},
             )),

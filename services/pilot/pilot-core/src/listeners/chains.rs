@@ -129,13 +129,13 @@ impl<'a> Target<'a> {
                     );
                 }
                 if whole {
-                    out.push(self.from_vs(vs, own.clone(), &block.route));
+                    out.push(self.chain_of(vs, own.clone(), &block.route));
                     return out;
                 }
                 if !subnets.is_empty() {
                     let matching = Match::of([], subnets);
                     covered |= matching == own;
-                    out.push(self.from_vs(vs, matching, &block.route));
+                    out.push(self.chain_of(vs, matching, &block.route));
                 }
             }
         }
@@ -172,7 +172,7 @@ impl<'a> Target<'a> {
                                 .map(|net| Arc::from(net.as_str())),
                         ),
                     };
-                    out.push(self.from_vs(vs, matching, &block.route));
+                    out.push(self.chain_of(vs, matching, &block.route));
                 }
             }
         }
@@ -223,7 +223,7 @@ impl<'a> Target<'a> {
         }
     }
 
-    fn from_vs(
+    fn chain_of(
         &self,
         vs: &VirtualService,
         matching: Match,

@@ -43,7 +43,7 @@ pub enum Route<'a> {
     /// Over RDS, by name.
     Rds(&'a str),
     /// Written into the filter.
-    Inline(RouteConfiguration),
+    Inline(Box<RouteConfiguration>),
 }
 
 /// An HTTP connection manager to be built.
@@ -127,7 +127,7 @@ impl Hcm<'_> {
             append_x_forwarded_port: headers.x_forwarded_port,
             route_specifier: Some(match self.route {
                 Route::Rds(name) => m::RouteSpecifier::Rds(rds(name)),
-                Route::Inline(routes) => m::RouteSpecifier::RouteConfig(routes),
+                Route::Inline(routes) => m::RouteSpecifier::RouteConfig(*routes),
             }),
             stat_prefix: self.stat_prefix,
             ..Default::default()

@@ -329,7 +329,7 @@ fn http_filters(
             0 => format!("{};", naming::INBOUND_PASSTHROUGH),
             number => format!("inbound_{}_{number};", facts.wildcard()),
         },
-        route: Route::Inline(inbound_route::route(&view.mesh, port)),
+        route: Route::Inline(Box::new(inbound_route::route(&view.mesh, port))),
         protocol: port.protocol,
         forward_proxy: false,
     };
