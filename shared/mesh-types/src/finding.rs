@@ -34,9 +34,22 @@ impl FieldError {
         FieldError {
             path,
             code,
-            message: message.into(),
+            message: brief(message.into()),
         }
     }
+}
+
+/// Longest message of a finding. Unit: bytes. What a message quotes may be as long as an object.
+const MAX_MESSAGE: usize = 1000;
+
+/// The message, or of a longer one its beginning and its end.
+fn brief(message: String) -> String {
+    if message.len() <= MAX_MESSAGE {
+        return message;
+    }
+    let head = message.floor_char_boundary(MAX_MESSAGE / 2);
+    let tail = message.ceil_char_boundary(message.len() - MAX_MESSAGE / 2 + '…'.len_utf8());
+    format!("{}…{}", &message[..head], &message[tail..])
 }
 
 /// Something its author should know about an object. Ends on the user's object, in the log, in a metric and in the API.
@@ -76,7 +89,7 @@ impl Finding {
             file: String::new(),
             line: 0,
             path: FieldPath::root(),
-            message: message.into(),
+            message: brief(message.into()),
         }
     }
 
@@ -106,7 +119,7 @@ impl Finding {
             file: String::new(),
             line: 0,
             path,
-            message: message.into(),
+            message: brief(message.into()),
         }
     }
 }
@@ -152,5 +165,14 @@ mod tests {
             Finding::about_text(Code::Syntax, "oops").to_string(),
             "oops [syntax]"
         );
+    }
+
+    #[test]
+    fn a_long_message_keeps_its_beginning_and_its_end() {
+        let message = format!("\"{}\" is no host", "ä".repeat(100_000));
+        let finding = Finding::about_text(Code::Malformed, message);
+        assert!(finding.message.len() <= MAX_MESSAGE);
+        assert!(finding.message.starts_with("\"ää"));
+        assert!(finding.message.ends_with("ä\" is no host"));
     }
 }

@@ -13,6 +13,9 @@ pub enum Segment {
     Index(usize),
 }
 
+/// Longest name of a member that is printed whole: that of a Kubernetes label with its prefix. Unit: bytes.
+const MAX_SHOWN: usize = 317;
+
 /// The place of a field, from the top of the object as its author wrote it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FieldPath(Vec<Segment>);
@@ -77,13 +80,22 @@ impl From<Vec<Segment>> for FieldPath {
 impl fmt::Display for FieldPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, segment) in self.0.iter().enumerate() {
-            match segment {
-                Segment::Field(name) if name.is_empty() || name.contains(['.', '[', ']', '"']) => {
-                    write!(f, "[\"{name}\"]")?
+            let name = match segment {
+                Segment::Field(name) => name,
+                Segment::Index(index) => {
+                    write!(f, "[{index}]")?;
+                    continue;
                 }
-                Segment::Field(name) if i == 0 => f.write_str(name)?,
-                Segment::Field(name) => write!(f, ".{name}")?,
-                Segment::Index(index) => write!(f, "[{index}]")?,
+            };
+            // Nobody has a field of that length, but anybody can write one.
+            let shown = &name[..name.floor_char_boundary(MAX_SHOWN)];
+            let cut = if shown.len() < name.len() { "…" } else { "" };
+            if name.is_empty() || shown.contains(['.', '[', ']', '"']) {
+                write!(f, "[\"{shown}{cut}\"]")?;
+            } else if i == 0 {
+                write!(f, "{shown}{cut}")?;
+            } else {
+                write!(f, ".{shown}{cut}")?;
             }
         }
         Ok(())
