@@ -46,13 +46,17 @@ fn c058_one_cluster_per_port_of_the_workload() {
         reserved_ports: vec![15021],
         ..sidecar("default")
     };
-    check(SERVICES, proxy, expect![[r#"
+    check(
+        SERVICES,
+        proxy,
+        expect![[r#"
         inbound|7000||: ORIGINAL_DST from 127.0.0.6 {useDownstreamProtocolConfig:{httpProtocolOptions:{},http2ProtocolOptions:{}}} [{host:a.default.svc.cluster.local,name:a,namespace:default}]
         inbound|8080||: ORIGINAL_DST from 127.0.0.6 [{host:a.default.svc.cluster.local,name:a,namespace:default},{host:b.default.svc.cluster.local,name:b,namespace:default}]
         inbound|8081||: ORIGINAL_DST from 127.0.0.6 {explicitHttpConfig:{http2ProtocolOptions:{}}} [{host:a.default.svc.cluster.local,name:a,namespace:default}]
         inbound|9090||: ORIGINAL_DST from 127.0.0.6 [{host:a.default.svc.cluster.local,name:a,namespace:default}]
         InboundPassthroughCluster: ORIGINAL_DST from 127.0.0.6 {useDownstreamProtocolConfig:{httpProtocolOptions:{},http2ProtocolOptions:{}},commonHttpProtocolOptions:{idleTimeout:300s}}
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -61,9 +65,13 @@ fn c060_none_without_interception() {
         interception: Interception::None,
         ..sidecar("default")
     };
-    check(SERVICES, proxy, expect![[r#"
+    check(
+        SERVICES,
+        proxy,
+        expect![[r#"
         InboundPassthroughCluster: ORIGINAL_DST from 127.0.0.6 {useDownstreamProtocolConfig:{httpProtocolOptions:{},http2ProtocolOptions:{}},commonHttpProtocolOptions:{idleTimeout:300s}}
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -71,26 +79,34 @@ fn c057_applications_on_loopback() {
     let mesh = format!(
         "{SERVICES}---\n{{apiVersion: v1, kind: ConfigMap, metadata: {{name: istio, namespace: istio-system}}, data: {{mesh: 'inboundTrafficPolicy: {{mode: LOCALHOST}}'}}}}"
     );
-    check(&mesh, sidecar("default"), expect![[r#"
+    check(
+        &mesh,
+        sidecar("default"),
+        expect![[r#"
         inbound|7000||: STATIC {socketAddress:{address:127.0.0.1,portValue:7000}} {useDownstreamProtocolConfig:{httpProtocolOptions:{},http2ProtocolOptions:{}}} [{host:a.default.svc.cluster.local,name:a,namespace:default}]
         inbound|8080||: STATIC {socketAddress:{address:127.0.0.1,portValue:8080}} [{host:a.default.svc.cluster.local,name:a,namespace:default},{host:b.default.svc.cluster.local,name:b,namespace:default}]
         inbound|8081||: STATIC {socketAddress:{address:127.0.0.1,portValue:8081}} {explicitHttpConfig:{http2ProtocolOptions:{}}} [{host:a.default.svc.cluster.local,name:a,namespace:default}]
         inbound|9090||: STATIC {socketAddress:{address:127.0.0.1,portValue:9090}} [{host:a.default.svc.cluster.local,name:a,namespace:default}]
         inbound|15021||: STATIC {socketAddress:{address:127.0.0.1,portValue:15021}} [{host:b.default.svc.cluster.local,name:b,namespace:default}]
         InboundPassthroughCluster: ORIGINAL_DST from 127.0.0.6 {useDownstreamProtocolConfig:{httpProtocolOptions:{},http2ProtocolOptions:{}},commonHttpProtocolOptions:{idleTimeout:300s}}
-    "#]]);
+    "#]],
+    );
     let proxy = Proxy {
         addresses: vec!["fd00::1".parse().unwrap()],
         ..sidecar("default")
     };
-    check(&mesh, proxy, expect![[r#"
+    check(
+        &mesh,
+        proxy,
+        expect![[r#"
         inbound|7000||: STATIC {socketAddress:{address:::1,portValue:7000}} {useDownstreamProtocolConfig:{httpProtocolOptions:{},http2ProtocolOptions:{}}} [{host:a.default.svc.cluster.local,name:a,namespace:default}]
         inbound|8080||: STATIC {socketAddress:{address:::1,portValue:8080}} [{host:a.default.svc.cluster.local,name:a,namespace:default},{host:b.default.svc.cluster.local,name:b,namespace:default}]
         inbound|8081||: STATIC {socketAddress:{address:::1,portValue:8081}} {explicitHttpConfig:{http2ProtocolOptions:{}}} [{host:a.default.svc.cluster.local,name:a,namespace:default}]
         inbound|9090||: STATIC {socketAddress:{address:::1,portValue:9090}} [{host:a.default.svc.cluster.local,name:a,namespace:default}]
         inbound|15021||: STATIC {socketAddress:{address:::1,portValue:15021}} [{host:b.default.svc.cluster.local,name:b,namespace:default}]
         InboundPassthroughCluster: ORIGINAL_DST from ::6 {useDownstreamProtocolConfig:{httpProtocolOptions:{},http2ProtocolOptions:{}},commonHttpProtocolOptions:{idleTimeout:300s}}
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -108,13 +124,17 @@ spec:
   - {{port: {{number: 8080, name: d, protocol: HTTP}}}}
 "
     );
-    check(&mesh, sidecar("default"), expect![[r#"
+    check(
+        &mesh,
+        sidecar("default"),
+        expect![[r#"
         inbound|9080||: STATIC {socketAddress:{address:127.0.0.1,portValue:8080}}
         inbound|9081||: STATIC {socketAddress:{address:10.0.0.1,portValue:8081}} from 127.0.0.6
         inbound|9082||: STATIC {pipe:{path:/s}} from 127.0.0.6 {explicitHttpConfig:{http2ProtocolOptions:{}}}
         inbound|8080||: ORIGINAL_DST from 127.0.0.6 [{host:a.default.svc.cluster.local,name:a,namespace:default}]
         InboundPassthroughCluster: ORIGINAL_DST from 127.0.0.6 {useDownstreamProtocolConfig:{httpProtocolOptions:{},http2ProtocolOptions:{}},commonHttpProtocolOptions:{idleTimeout:300s}}
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
