@@ -170,11 +170,14 @@ impl Follower {
     }
 
     fn note_away(&self) {
-        let what = match self.configuration.revision() {
+        let (revision, link) = (self.configuration.revision(), self.link.clone());
+        self.ready.note_with("galley", move || match revision {
             Revision(0) => "Galley is away; nothing to serve yet".into(),
-            revision => format!("Galley is away; serving revision {revision}"),
-        };
-        self.ready.note("galley", what);
+            revision => {
+                let age = service_kit::spell_duration(link.report().1);
+                format!("Galley is away; serving revision {revision} as it was {age} ago")
+            }
+        });
     }
 
     async fn run(&mut self) -> End {

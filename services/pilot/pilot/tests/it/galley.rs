@@ -255,7 +255,11 @@ async fn galley_comes_late_goes_and_comes_back() {
             link(&pilot).await == (true, 0)
         })
         .await;
-    assert_eq!(pilot.revision().await, 3);
+    pilot
+        .until("the revision is built", async || {
+            pilot.revision().await == 3
+        })
+        .await;
 }
 
 /// An object that this Pilot cannot read stays at its last good version; everything else goes on.
