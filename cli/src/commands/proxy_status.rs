@@ -77,6 +77,15 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             );
         }
     }
+    // Seconds are counted while Galley is not heard; a Pilot that reads files has none.
+    for pilot in all.pilots.iter().filter(|pilot| pilot.stale_seconds > 0) {
+        println!(
+            "\nPilot {} has no stream from Galley and serves revision {} as it was {} ago",
+            pilot.pilot,
+            pilot.revision,
+            service_kit::spell_duration(Duration::from_secs(pilot.stale_seconds))
+        );
+    }
     for pilot in &all.silent_pilots {
         println!("\nPilot {pilot} is registered and did not answer: its proxies are not listed");
     }

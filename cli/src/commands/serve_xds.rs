@@ -122,10 +122,10 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
     });
 
-    let grpc = service_kit::bind(args.grpc_addr.to_string(), "--grpc-addr").await?;
-    let http = service_kit::bind(args.http_addr.to_string(), "--http-addr").await?;
+    let grpc = service_kit::bind(args.grpc_addr.to_string(), "grpc-addr").await?;
+    let http = service_kit::bind(args.http_addr.to_string(), "http-addr").await?;
     let monitoring =
-        service_kit::bind(args.common.monitoring_addr.to_string(), "--monitoring-addr").await?;
+        service_kit::bind(args.common.monitoring_addr.to_string(), "monitoring-addr").await?;
     let mut ports = PortsFile::new();
     for (name, listener) in [
         ("grpc", &grpc),

@@ -87,6 +87,20 @@ fn scaled(number: &str, scale: u128) -> Option<u128> {
     whole.checked_add(part)
 }
 
+/// A time as people read it, in whole seconds: `7s`, `1m30s`, `1h0m5s`.
+pub fn spell_duration(time: Duration) -> String {
+    let (hours, minutes, seconds) = (
+        time.as_secs() / 3600,
+        time.as_secs() / 60 % 60,
+        time.as_secs() % 60,
+    );
+    match (hours, minutes) {
+        (0, 0) => format!("{seconds}s"),
+        (0, minutes) => format!("{minutes}m{seconds}s"),
+        (hours, minutes) => format!("{hours}h{minutes}m{seconds}s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,6 +167,13 @@ mod tests {
                 want,
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn spelled_times_are_read_again() {
+        for text in ["0s", "59s", "1m0s", "59m59s", "1h0m5s", "100h0m0s"] {
+            assert_eq!(spell_duration(parse_duration(text).unwrap()), text);
         }
     }
 }

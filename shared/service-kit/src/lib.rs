@@ -21,7 +21,7 @@ pub mod tasks;
 
 pub use args::CommonArgs;
 pub use backoff::Backoff;
-pub use duration::{DurationError, parse_duration};
+pub use duration::{DurationError, parse_duration, spell_duration};
 pub use http::{Version, http_router};
 pub use listen::{BindError, ListenAddr, bind};
 pub use logs::{LogControl, LogError, LogFormat, init_logs, init_logs_to};

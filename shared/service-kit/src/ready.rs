@@ -1,6 +1,7 @@
 //! Readiness: what a process still waits for, and what it does without.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -27,7 +28,16 @@ struct Inner {
 struct State {
     /// `Some(why)` is what the condition waits for, `None` means met.
     conditions: BTreeMap<String, Option<String>>,
-    notes: BTreeMap<String, String>,
+    notes: BTreeMap<String, Note>,
+}
+
+/// Made when somebody asks: what it says may change with time.
+struct Note(Box<dyn Fn() -> String + Send>);
+
+impl fmt::Debug for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0().fmt(f)
+    }
 }
 
 /// What `/ready` answers, as JSON.
@@ -64,7 +74,14 @@ impl Ready {
 
     /// Says that something does not work although the process serves. Replaces the note of the same name.
     pub fn note(&self, name: impl Into<String>, what: impl Into<String>) {
-        self.0.state.lock().notes.insert(name.into(), what.into());
+        let what = what.into();
+        self.note_with(name, move || what.clone());
+    }
+
+    /// As [`Ready::note`], with words that are found when somebody asks: for how long something is so.
+    pub fn note_with(&self, name: impl Into<String>, what: impl Fn() -> String + Send + 'static) {
+        let note = Note(Box::new(what));
+        self.0.state.lock().notes.insert(name.into(), note);
         self.0.changed.send_replace(());
     }
 
@@ -90,10 +107,12 @@ impl Ready {
         if self.stopping() {
             waiting.insert("stop".into(), "the process is stopping".into());
         }
+        let degraded = state.notes.iter();
+        let degraded = degraded.map(|(name, note)| (name.clone(), note.0()));
         ReadyReport {
             ready: waiting.is_empty(),
             waiting,
-            degraded: state.notes.clone(),
+            degraded: degraded.collect(),
         }
     }
 
