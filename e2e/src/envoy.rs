@@ -252,7 +252,7 @@ fn bootstrap(
         .zip(pilots)
         .map(|(priority, pilot): (u32, _)| json!({ "priority": priority, "lb_endpoints": [{ "endpoint": { "address": address(pilot) } }] }))
         .collect();
-    let connects = json!({ "timeout": "1s", "interval": "1s", "unhealthy_threshold": 1, "healthy_threshold": 1, "tcp_health_check": {} });
+    let connects = json!({ "timeout": "1s", "interval": "1s", "no_traffic_interval": "1s", "unhealthy_threshold": 1, "healthy_threshold": 1, "tcp_health_check": {} });
     let health_checks = Vec::from_iter((pilots.len() > 1).then_some(connects));
     let api_type = match protocol {
         Protocol::StateOfTheWorld => "GRPC",
