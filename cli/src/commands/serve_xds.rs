@@ -67,11 +67,14 @@ impl Snapshots for Folder {
             let node_id = known
                 .as_ref()
                 .map_or_else(|| name.clone(), |known| known.proxy.node_id.clone());
+            let cluster_id = known
+                .as_ref()
+                .map_or_else(|| "".into(), |known| known.proxy.cluster_id.clone());
             let version = known.map(|known| known.version).unwrap_or_default();
             Ok(Admitted {
                 proxy: name,
                 node_id,
-                cluster_id: "".into(),
+                cluster_id,
                 version,
                 snapshots,
             })
