@@ -2,13 +2,14 @@
 //!
 //! A spec goes through three steps, and problems of all of them are gathered: [`normalize`] turns the liberties of protobuf JSON (snake
 //! case, numbers of enums, numbers in quotes, `null`) into one form and reports unknown fields; the JSON Schema check reports wrong
-//! types, names and ranges; then serde builds the type.
+//! types, names and ranges; then serde builds the type. What is reported has a stand-in from then on, so that the rest is read, too.
 
 mod generate;
 mod nearest;
 mod normalize;
 mod report;
 mod shape;
+mod stand_in;
 
 use std::sync::LazyLock;
 
@@ -96,6 +97,8 @@ pub(crate) fn form(kind: Kind) -> Option<&'static Form> {
 pub(crate) struct Problems {
     errors: Vec<FieldError>,
     renames: Vec<(Vec<Segment>, String)>,
+    /// Where something stands that nobody wrote, in place of what was reported.
+    stand_ins: Vec<Vec<Segment>>,
 }
 
 impl Problems {
@@ -105,9 +108,12 @@ impl Problems {
             .push(FieldError::new(FieldPath::from(path), code, message));
     }
 
-    /// Adds problems whose paths are in canonical spelling.
+    /// Adds what the checks of a spec found, with paths in canonical spelling, but for what they may say because of a stand-in.
     pub fn extend(&mut self, errors: impl IntoIterator<Item = FieldError>) {
-        self.errors.extend(errors);
+        let written = errors
+            .into_iter()
+            .filter(|error| !stand_in::misleads(&self.stand_ins, error));
+        self.errors.extend(written);
     }
 
     /// Whether something was found that refuses the object.
@@ -161,8 +167,14 @@ pub(crate) fn read<T: DeserializeOwned>(
 ) -> Option<T> {
     normalize::normalize(&mut spec, &form.shape, prefix, problems);
     if !form.validator.is_valid(&spec) {
+        let mut wrong = Vec::new();
         for error in form.validator.iter_errors(&spec) {
-            report::add(&error, &spec, prefix, problems);
+            let at = report::add(&error, &spec, prefix, problems);
+            wrong.push((at, stand_in::for_error(&error)));
+        }
+        for (at, value) in wrong {
+            stand_in::put(&mut spec, &at, value);
+            problems.stand_ins.push([prefix, &at].concat());
         }
     }
     match serde_path_to_error::deserialize(spec) {

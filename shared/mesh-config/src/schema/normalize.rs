@@ -28,8 +28,8 @@ impl Walk<'_> {
     fn value(&mut self, value: &mut Value, shape: &Shape) {
         match (shape, &mut *value) {
             (Shape::Object(fields), Value::Object(map)) => self.object(map, fields),
+            // A key without value stays, for the schema check to report: without it the map would mean more than its author thinks.
             (Shape::Map(inner), Value::Object(map)) => {
-                map.retain(|_, v| !v.is_null());
                 for (key, item) in map.iter_mut() {
                     self.within(Segment::Field(key.clone()), item, inner);
                 }
@@ -43,20 +43,19 @@ impl Walk<'_> {
                 let name = n.as_u64().and_then(|n| names.get(usize::try_from(n).ok()?));
                 if name.is_none() {
                     let message = format!("{n} is the number of none of {}", names.join(", "));
-                    self.report(Code::UnknownValue, message);
+                    self.replace(Code::UnknownValue, message);
                 }
-                // What is reported is replaced, so that the rest can still be read.
                 *value = name.or(names.first()).cloned().into();
             }
             (Shape::Duration, Value::String(text)) if Duration::parse(text).is_none() => {
                 let message =
                     format!("{text:?} is no duration; write for example 1.5s, 100ms or 1h");
-                self.report(Code::Malformed, message);
+                self.replace(Code::Malformed, message);
                 *value = "0s".into();
             }
             (Shape::Duration, Value::Number(n)) => {
                 let message = format!("{n} is no duration; write {n}s if seconds are meant");
-                self.report(Code::Malformed, message);
+                self.replace(Code::Malformed, message);
                 *value = "0s".into();
             }
             (Shape::Bool, Value::String(text)) => match text.to_ascii_lowercase().as_str() {
@@ -88,8 +87,10 @@ impl Walk<'_> {
         }
     }
 
-    fn report(&mut self, code: Code, message: String) {
+    /// Reports a value that is about to be replaced, so that the rest can still be read.
+    fn replace(&mut self, code: Code, message: String) {
         self.problems.push(self.path.clone(), code, message);
+        self.problems.stand_ins.push(self.path.clone());
     }
 
     fn within(&mut self, segment: Segment, value: &mut Value, shape: &Shape) {

@@ -8,21 +8,18 @@ use serde_json::Value;
 
 use super::{Problems, nearest};
 
-/// Adds what the schema check found about `spec`.
+/// Adds what the schema check found about `spec`. Returns where in it.
 pub(super) fn add(
     error: &ValidationError<'_>,
     spec: &Value,
     prefix: &[Segment],
     problems: &mut Problems,
-) {
-    let path = prefix
-        .iter()
-        .cloned()
-        .chain(instance_path(error, spec))
-        .collect();
+) -> Vec<Segment> {
+    let at = instance_path(error, spec);
+    let path = [prefix, &at].concat();
     let value = error.instance().as_ref();
     if matches!(error.kind(), ValidationErrorKind::Enum { .. }) && !value.is_string() {
-        return; // said already: the type is wrong
+        return at; // said already: the type is wrong
     }
     let (code, message) = match error.kind() {
         ValidationErrorKind::Type { kind } => (Code::WrongType, wrong_type(kind, value)),
@@ -43,6 +40,7 @@ pub(super) fn add(
         _ => (Code::WrongType, error.to_string()),
     };
     problems.push(path, code, message);
+    at
 }
 
 /// The steps to the value in question. The document tells whether a number is an index or a key.

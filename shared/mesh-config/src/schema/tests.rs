@@ -130,6 +130,9 @@ fn wrong_types_say_what_would_be_right() {
         expect![[r#"
             spec.servers[0].tls.mode: 17 is the number of none of PASSTHROUGH, SIMPLE, MUTUAL, AUTO_PASSTHROUGH, ISTIO_MUTUAL, OPTIONAL_MUTUAL [unknown-value]
             spec.servers[0].port.number: 4294967296 is too large, want at most 4294967295 [out-of-range]
+            spec.servers[0].hosts: must be set; * takes every host [required]
+            spec.servers[0].port.name: must be set [required]
+            spec.servers[0].port.protocol: must be set, for example to HTTP [required]
         "#]],
     );
 }
@@ -142,5 +145,49 @@ fn two_spellings_of_one_field_are_one_too_many() {
         expect![[r#"
         spec.export_to: exportTo is given twice, in two spellings; keep one [duplicate]
     "#]],
+    );
+}
+
+#[test]
+fn a_wrong_type_hides_nothing_else_and_makes_nothing_up() {
+    check(
+        "VirtualService",
+        json!({
+            "hosts": "a", "gateways": ["mesh", "b_"],
+            "http": [
+                {
+                    "route": [{"destination": {"host": "a b", "port": {"number": "x"}}, "weight": true}, {"destination": {"host": "c"}, "weight": -1}],
+                    "retries": {"attempts": "three", "retryOn": "5xxx", "perTryTimeout": 2},
+                    "fault": {"abort": {"httpStatus": 99}}
+                },
+                {"redirect": {"uri": "/", "redirectCode": 200}}
+            ]
+        }),
+        expect![[r#"
+            spec.http[0].retries.perTryTimeout: 2 is no duration; write 2s if seconds are meant [malformed]
+            spec.hosts: want a list, got "a" [wrong-type]
+            spec.http[0].route[0].destination.port.number: want a whole number, got "x" [wrong-type]
+            spec.http[0].route[0].weight: want a whole number, got true [wrong-type]
+            spec.http[0].retries.attempts: want a whole number, got "three" [wrong-type]
+            spec.gateways[1]: "b_" is no gateway; write NAMESPACE/NAME, NAME or mesh [malformed]
+            spec.http[0].route[0].destination.host: "a b" is no host name such as a.example.com or *.example.com [malformed]
+            spec.http[0].route[1].weight: -1 is negative, want 0 or more [out-of-range]
+            spec.http[0].fault.abort.httpStatus: 99 is no status, want 200..=600 [out-of-range]
+            spec.http[0].retries.retryOn: "5xxx" is no condition for a retry; did you mean 5xx? [unknown-value]
+            spec.http[1].redirect.redirectCode: 200 is no redirect, want 301, 302, 303, 307 or 308 [out-of-range]
+        "#]],
+    );
+}
+
+/// `x-user:` with nothing behind it must not become a rule for everybody.
+#[test]
+fn a_key_without_value_is_told() {
+    check(
+        "VirtualService",
+        json!({"hosts": ["a"], "http": [{"match": [{"headers": {"x-user": null}, "sourceLabels": {"app": null}}], "route": [{"destination": {"host": "a"}}]}]}),
+        expect![[r#"
+            spec.http[0].match[0].headers.x-user: want fields with names, got nothing [wrong-type]
+            spec.http[0].match[0].sourceLabels.app: want text, got nothing [wrong-type]
+        "#]],
     );
 }
