@@ -11,4 +11,6 @@ pub mod sidecar;
 pub mod virtual_service;
 
 pub(crate) use common::is_unset;
-pub use common::{Double, Duration, Percent, StringMatch, UInt32Value, WorkloadSelector};
+pub use common::{
+    Double, Duration, MatchingSelector, Percent, StringMatch, UInt32Value, WorkloadSelector,
+};

@@ -108,7 +108,7 @@ pub(crate) fn host_of(object: &Object, domain: &str) -> Option<Hostname> {
 pub(crate) fn selector_of(spec: &dr::DestinationRule) -> Selector {
     spec.workload_selector
         .as_ref()
-        .map(|s| Selector(labels(&s.labels)))
+        .map(|s| Selector(labels(&s.match_labels)))
         .unwrap_or_default()
 }
 

@@ -15,7 +15,7 @@ pub(super) fn check(r: &mut Report, meta: &Meta, rule: &DestinationRule) {
     } else if !hosts::is_wildcard_domain(&rule.host) && !values::is_ip(&rule.host) {
         r.say_at("host", Code::Malformed, hosts::want_host(&rule.host));
     }
-    values::selector(r, rule.workload_selector.as_ref());
+    values::matching_selector(r, rule.workload_selector.as_ref());
     let own = &*meta.key.namespace;
     values::export_to(r, &rule.export_to, own, false);
     if rule.workload_selector.is_some() && rule.export_to.iter().any(|e| e != "." && e != own) {

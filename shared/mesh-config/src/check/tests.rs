@@ -32,10 +32,10 @@ mod destination_rule {
     fn everything_wrong() {
         check(
             "DestinationRule",
-            "host: 'a b'\nworkloadSelector: {labels: {}}\nexportTo: ['*', '*', 'A_']\ntrafficPolicy: {}\nsubsets:\n- {name: v1, labels: {'-': x}}\n- {name: v1}\n- {name: a_b, trafficPolicy: {connectionPool: {}, portLevelSettings: [{}, {port: {number: 70000}, tls: {mode: SIMPLE}}]}}\n",
+            "host: 'a b'\nworkloadSelector: {matchLabels: {}}\nexportTo: ['*', '*', 'A_']\ntrafficPolicy: {}\nsubsets:\n- {name: v1, labels: {'-': x}}\n- {name: v1}\n- {name: a_b, trafficPolicy: {connectionPool: {}, portLevelSettings: [{}, {port: {number: 70000}, tls: {mode: SIMPLE}}]}}\n",
             expect![[r#"
                 spec.host: "a b" is no host name such as a.example.com or *.example.com [malformed]
-                spec.workloadSelector.labels: no label is given, so every workload of the namespace is selected [risky]
+                spec.workloadSelector.matchLabels: no label is given, so every workload of the namespace is selected [risky]
                 spec.exportTo[0]: * means every namespace; give it alone [conflict]
                 spec.exportTo[1]: "*" is given twice [duplicate]
                 spec.exportTo[1]: * means every namespace; give it alone [conflict]

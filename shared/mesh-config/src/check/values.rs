@@ -7,7 +7,7 @@ use mesh_types::{Code, Protocol};
 
 use super::names;
 use super::report::Report;
-use crate::resource::{Double, Duration, Percent, StringMatch, WorkloadSelector};
+use crate::resource::{Double, Duration, MatchingSelector, Percent, StringMatch, WorkloadSelector};
 
 /// 1..=65535.
 pub(crate) fn port(number: u32) -> Result<(), String> {
@@ -141,23 +141,32 @@ pub(crate) fn labels(r: &mut Report, name: &'static str, labels: &BTreeMap<Strin
 /// A selector of workloads.
 pub(crate) fn selector(r: &mut Report, selector: Option<&WorkloadSelector>) {
     r.some("workloadSelector", selector, |r, selector| {
-        if selector.labels.is_empty() {
-            r.say_at(
-                "labels",
-                Code::Risky,
-                "no label is given, so every workload of the namespace is selected",
-            );
-        }
-        for (key, value) in &selector.labels {
-            if key.is_empty() || key.contains('*') || value.contains('*') {
-                let message =
-                    format!("{key:?}: {value:?} selects nothing; give a key and a value without *");
-                r.field("labels", |r| {
-                    r.say_at(key.clone(), Code::Malformed, message)
-                });
-            }
-        }
+        selected(r, "labels", &selector.labels);
     });
+}
+
+/// A selector of workloads, as rules and policies write it.
+pub(crate) fn matching_selector(r: &mut Report, selector: Option<&MatchingSelector>) {
+    r.some("workloadSelector", selector, |r, selector| {
+        selected(r, "matchLabels", &selector.match_labels);
+    });
+}
+
+fn selected(r: &mut Report, field: &'static str, labels: &BTreeMap<String, String>) {
+    if labels.is_empty() {
+        r.say_at(
+            field,
+            Code::Risky,
+            "no label is given, so every workload of the namespace is selected",
+        );
+    }
+    for (key, value) in labels {
+        if key.is_empty() || key.contains('*') || value.contains('*') {
+            let message =
+                format!("{key:?}: {value:?} selects nothing; give a key and a value without *");
+            r.field(field, |r| r.say_at(key.clone(), Code::Malformed, message));
+        }
+    }
 }
 
 /// Namespaces an object is exported to.

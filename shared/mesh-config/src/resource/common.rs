@@ -195,10 +195,18 @@ pub struct StringMatch {
 }
 
 resource! {
-/// Selects workloads of the object's namespace.
+/// Selects workloads of the object's namespace. Source: `istio.networking.v1.WorkloadSelector`.
 pub struct WorkloadSelector {
     /// Labels that must all be present.
     pub labels: BTreeMap<String, String>,
+}
+}
+
+resource! {
+/// Selects workloads of the object's namespace, as rules and policies write it. Source: `istio.type.v1beta1.WorkloadSelector`.
+pub struct MatchingSelector {
+    /// Labels that must all be present.
+    pub match_labels: BTreeMap<String, String>,
 }
 }
 

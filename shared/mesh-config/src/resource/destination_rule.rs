@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::common::{Double, Duration, WorkloadSelector, resource};
+use super::common::{Double, Duration, MatchingSelector, resource};
 
 resource! {
 /// What happens to traffic after routing chose a service.
@@ -19,7 +19,7 @@ pub struct DestinationRule {
     /// Namespaces that see this object.
     pub export_to: Vec<String>,
     /// Client workloads the rule is for; unset means all.
-    pub workload_selector: Option<WorkloadSelector>,
+    pub workload_selector: Option<MatchingSelector>,
 }
 }
 

@@ -68,7 +68,7 @@ trafficPolicy: {loadBalancer: {simple: RANDOM}}
 ---
 DestinationRule m/d
 host: a
-workloadSelector: {labels: {app: p}}
+workloadSelector: {matchLabels: {app: p}}
 ---
 DestinationRule istio-system/d
 host: '*'

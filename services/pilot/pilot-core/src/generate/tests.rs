@@ -338,7 +338,7 @@ fn edit() -> impl Strategy<Value = Edit> {
         "",
         "exportTo: ['.'], ",
         "exportTo: [default], ",
-        "workloadSelector: {labels: {app: p}}, ",
+        "workloadSelector: {matchLabels: {app: p}}, ",
     ]);
     let deleted = prop::sample::select(vec![
         (Kind::Sidecar, "s"),

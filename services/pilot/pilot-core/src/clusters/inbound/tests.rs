@@ -164,7 +164,7 @@ fn limits_of_the_ingress_listener_the_sidecar_and_the_rule() {
 #[test]
 fn a_rule_for_certain_clients_is_none_of_the_servers_business() {
     let rule = "---\n{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {name: d, namespace: default}, spec: {host: a, \
-                workloadSelector: {labels: {app: p}}, trafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}}}";
+                workloadSelector: {matchLabels: {app: p}}, trafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}}}";
     let (view, key) = World::new(&format!("{SERVICES}{rule}")).inbound(&sidecar("default"));
     let made = clusters::inbound(&view, &key, &Memos::default());
     let limits = &json(&made[0])["circuitBreakers"]["thresholds"][0];
