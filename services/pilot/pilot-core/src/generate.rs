@@ -12,7 +12,8 @@ mod route_tests;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use mesh_model::{Delta, ProxyKind, View};
 use mesh_types::Hostname;
@@ -24,11 +25,15 @@ use crate::{InboundKey, Memos, OutboundKey, endpoints, listeners, routes};
 
 pub use render::{Rendered, render};
 
+/// Changes of sets that are remembered: those of a class's four types, and some.
+const STEPS: usize = 8;
+
 /// Makes resources. One per process: everything that classes can share is shared through it.
 #[derive(Default)]
 pub struct Generator {
     memos: Memos,
     sets: SetInterner,
+    steps: Mutex<VecDeque<Step>>,
 }
 
 /// Everything that the proxies of one outbound class get, and what it was made from.
@@ -115,14 +120,14 @@ impl Generator {
             });
             new.rds = self.exchanged(&old.rds, rds.collect());
         } else if changes.routes_at_all() {
-            let affected = old
-                .rds
-                .items()
-                .iter()
-                .map(|e| e.name())
-                .filter(|name| changes.route(name));
+            let affected = old.rds.items().iter().filter(|e| changes.route(e.name()));
             let put: Vec<_> = affected
-                .map(|name| route(view, key, name, &self.memos))
+                .map(|known| match key.view.kind {
+                    ProxyKind::Sidecar => {
+                        routes::sidecar_update((&old.view, known), view, key, &self.memos)
+                    }
+                    ProxyKind::Router => routes::gateway(view, key, known.name(), &self.memos),
+                })
                 .collect();
             new.rds = self.sets.intern(old.rds.with_changes(put, []));
         }
@@ -207,12 +212,27 @@ impl Generator {
         if edits.put.is_empty() && edits.removed.is_empty() {
             return old.clone();
         }
-        let new = old.with_changes(edits.put, edits.removed.iter().map(String::as_str));
-        if Arc::ptr_eq(old, &new) {
-            new
-        } else {
-            self.sets.intern(new)
+        // Classes that share a set nearly always see the same change of it, one after the other.
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = steps.iter().find(|step| step.is(old, &edits));
+        if let Some(new) = known.and_then(|step| step.to.upgrade()) {
+            return new;
         }
+        let mut step = Step {
+            from: Arc::downgrade(old),
+            put: edits.put.iter().map(Arc::downgrade).collect(),
+            removed: edits.removed.clone(),
+            to: Weak::new(),
+        };
+        let removed = edits.removed.iter().map(String::as_str);
+        let mut new = old.with_changes(edits.put, removed);
+        if !Arc::ptr_eq(old, &new) {
+            new = self.sets.intern(new);
+        }
+        step.to = Arc::downgrade(&new);
+        steps.truncate(STEPS - 1);
+        steps.push_front(step);
+        new
     }
 }
 
@@ -221,6 +241,24 @@ impl Generator {
 struct Edits {
     put: Vec<Arc<Encoded>>,
     removed: Vec<String>,
+}
+
+/// What became of a set. Holds nothing.
+struct Step {
+    from: Weak<Set>,
+    put: Vec<Weak<Encoded>>,
+    removed: Vec<String>,
+    to: Weak<Set>,
+}
+
+impl Step {
+    fn is(&self, from: &Arc<Set>, edits: &Edits) -> bool {
+        let mut pairs = self.put.iter().zip(&edits.put);
+        std::ptr::eq(self.from.as_ptr(), Arc::as_ptr(from))
+            && self.removed == edits.removed
+            && self.put.len() == edits.put.len()
+            && pairs.all(|(a, b)| std::ptr::eq(a.as_ptr(), Arc::as_ptr(b)))
+    }
 }
 
 impl ClassSets {

@@ -196,6 +196,30 @@ impl Memos {
         kept.of.push((Arc::downgrade(whole), pieces));
     }
 
+    /// As [`Memos::keep`], for a resource that shares all pieces of `like` but those `gone`, and has those that `come` besides.
+    pub fn keep_like(
+        &self,
+        whole: &Arc<Encoded>,
+        like: &Arc<Encoded>,
+        gone: &[Piece],
+        come: Vec<Piece>,
+    ) {
+        let same = |a: &Piece, b: &Piece| std::ptr::addr_eq(Arc::as_ptr(a), Arc::as_ptr(b));
+        let mut pieces = come;
+        let kept = lock(&self.pieces);
+        let of_like = kept
+            .of
+            .iter()
+            .find(|(w, _)| w.as_ptr() == Arc::as_ptr(like));
+        let stay = of_like.into_iter().flat_map(|(_, pieces)| pieces);
+        pieces.extend(
+            stay.filter(|piece| !gone.iter().any(|g| same(piece, g)))
+                .cloned(),
+        );
+        drop(kept);
+        self.keep(whole, pieces);
+    }
+
     /// How each memo did, with its name.
     pub fn stats(&self) -> Vec<(&'static str, Stats)> {
         let mut out = Vec::new();

@@ -16,6 +16,7 @@ mod gateway;
 pub(crate) mod hash;
 mod headers;
 mod matching;
+mod patch;
 mod redirect;
 mod retry;
 mod rule;
@@ -66,6 +67,31 @@ pub fn sidecar(view: &View, key: &OutboundKey, route_name: &str, memo: &Memos) -
     )
 }
 
+/// As [`sidecar()`], from the one that `old`, the class's view before a change, gave.
+pub fn sidecar_update(
+    old: (&View, &Arc<Encoded>),
+    view: &View,
+    key: &OutboundKey,
+    memo: &Memos,
+) -> Arc<Encoded> {
+    let (old, known) = old;
+    let name = known.name();
+    let exchanges = patch::exchanges(old, view, key, name, memo);
+    let patched = exchanges.and_then(|exchanges| {
+        if exchanges.is_empty() {
+            return Some(known.clone());
+        }
+        let message = patch::exchange(patch::message_of(known.any())?, &exchanges)?;
+        let made = Encoded::new(name.clone(), TypeId::Rds, &message);
+        Some(shared(made, memo, |whole| {
+            let gone = exchanges.iter().map(|e| e.before.clone() as Piece);
+            let come = exchanges.iter().map(|e| e.after.clone() as Piece);
+            memo.keep_like(whole, known, &gone.collect::<Vec<_>>(), come.collect());
+        }))
+    });
+    patched.unwrap_or_else(|| sidecar(view, key, name, memo))
+}
+
 /// The RouteConfiguration of a router; an unknown name gives one without virtual hosts.
 pub fn gateway(view: &View, key: &OutboundKey, route_name: &str, memo: &Memos) -> Arc<Encoded> {
     assembled(
@@ -97,6 +123,14 @@ fn assembled(name: &str, hosts: Option<(Vec<Host<'_>>, Frame)>, memo: &Memos) ->
         }
         None => (empty(name), Vec::new()),
     };
+    shared(made, memo, |whole| {
+        let pieces = hosts.into_iter().flat_map(|host| host.routes);
+        memo.keep(whole, pieces.map(|routes| routes as Piece).collect());
+    })
+}
+
+/// The one of this name and content that some class has already, else this one; `keep` is told of it if it is new.
+fn shared(made: Encoded, memo: &Memos, keep: impl FnOnce(&Arc<Encoded>)) -> Arc<Encoded> {
     let key = (made.name().clone(), made.version());
     let mut new = false;
     let whole = memo.routes.configurations.get_or(key, |_| {
@@ -104,8 +138,7 @@ fn assembled(name: &str, hosts: Option<(Vec<Host<'_>>, Frame)>, memo: &Memos) ->
         made
     });
     if new {
-        let pieces = hosts.into_iter().flat_map(|host| host.routes);
-        memo.keep(&whole, pieces.map(|routes| routes as Piece).collect());
+        keep(&whole);
     }
     whole
 }

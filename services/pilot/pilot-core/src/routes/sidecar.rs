@@ -19,13 +19,13 @@ use crate::{Memos, OutboundKey};
 /// Name of the RouteConfiguration of the forward proxy's listener.
 const FORWARD_PROXY: &str = "http_proxy";
 /// Name of the gateway that all sidecars are.
-const MESH: &str = "mesh";
+pub(super) const MESH: &str = "mesh";
 /// The port on which hosts that are no services are known.
 const HTTP: u16 = 80;
 
 /// Which requests a RouteConfiguration is for, by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum For<'n> {
+pub(super) enum For<'n> {
     /// Those to a port.
     Port(u16),
     /// Those to a port of one service, which was found to speak HTTP.
@@ -35,7 +35,7 @@ enum For<'n> {
 }
 
 impl For<'_> {
-    fn read(name: &str) -> Option<For<'_>> {
+    pub(super) fn read(name: &str) -> Option<For<'_>> {
         if name == FORWARD_PROXY || name.starts_with("unix://") {
             return Some(For::Every);
         }
@@ -47,7 +47,7 @@ impl For<'_> {
     }
 
     /// The listener whose services and rules count.
-    fn listener<'a>(self, view: &'a View, name: &str) -> Option<&'a EgressListener> {
+    pub(super) fn listener<'a>(self, view: &'a View, name: &str) -> Option<&'a EgressListener> {
         view.egress.iter().find(|listener| {
             let socket = listener.bind.starts_with("unix://");
             match (listener.port, self) {

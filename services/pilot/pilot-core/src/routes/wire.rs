@@ -15,10 +15,10 @@ use super::rule::Routes;
 /// Longest fixed response that Envoy takes. Unit: bytes.
 const MAX_DIRECT_RESPONSE: u32 = 1024 * 1024;
 /// Fields of a RouteConfiguration, and of a VirtualHost; all have keys of one byte.
-const VIRTUAL_HOSTS: u32 = 2;
-const NAME: u32 = 1;
+pub(super) const VIRTUAL_HOSTS: u32 = 2;
+pub(super) const NAME: u32 = 1;
 const DOMAINS: u32 = 2;
-const ROUTES: u32 = 3;
+pub(super) const ROUTES: u32 = 3;
 const REQUIRE_TLS: u32 = 4;
 const ATTEMPT_COUNT: u32 = 14;
 
@@ -119,7 +119,7 @@ fn put_number(tag: u32, number: u8, out: &mut BytesMut) {
     encode_varint(number.into(), out);
 }
 
-fn put_len(tag: u32, len: usize, out: &mut BytesMut) {
+pub(super) fn put_len(tag: u32, len: usize, out: &mut BytesMut) {
     encode_key(tag, WireType::LengthDelimited, out);
     encode_varint(len as u64, out);
 }
