@@ -197,8 +197,13 @@ impl Session {
                 }
             }
         };
-        to.names = interner.minus(&to.names, &drop);
-        to.names = interner.union(&to.names, &add);
+        // An acknowledgement names nothing: it must not cost a walk over all names.
+        if drop.is_some() {
+            to.names = interner.minus(&to.names, &drop);
+        }
+        if add.is_some() {
+            to.names = interner.union(&to.names, &add);
+        }
         to.all = (to.all && !star(&drop)) || star(&add);
         let rechecked = if to.all {
             drop.as_ref().map_or(0, |d| d.len())
