@@ -4,6 +4,9 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::status::Status;
 
+/// Messages of at least this many bytes are not copied. Unit: bytes.
+const LARGE: usize = 16 * 1024;
+
 /// Bytes that have not become a message yet. Holds at most one message and what came with its last piece.
 #[derive(Debug, Default)]
 pub(crate) struct Frames {
@@ -32,10 +35,18 @@ impl Frames {
             ));
         }
         if self.buffer.len() < 5 + len {
+            // Room for all of it at once: growing by pieces would copy what is there again and again.
+            self.buffer.reserve(5 + len - self.buffer.len());
             return Ok(None);
         }
         self.buffer.advance(5);
-        let message = Bytes::copy_from_slice(&self.buffer.split_to(len));
+        let message = self.buffer.split_to(len);
+        // What is kept of a small message must not keep a large buffer; a large one is not worth copying, and nothing is kept of it.
+        let message = if len < LARGE {
+            Bytes::copy_from_slice(&message)
+        } else {
+            message.freeze()
+        };
         if self.buffer.is_empty() {
             // Idle streams hold no buffer.
             self.buffer = BytesMut::new();
