@@ -54,11 +54,26 @@ fn changed_name(name: &str, request: bool) -> Result<(), String> {
     }
 }
 
-/// A header's value: no control characters but TAB, and Envoy's `%VAR(args)%` well formed, `%%` for `%`.
-pub(crate) fn value(text: &str) -> Result<(), String> {
+/// Longest name or value of a header. Unit: bytes.
+const MAX_LENGTH: usize = 16_384;
+
+/// What may stand in a header as it is: no control characters but TAB, at most 16384 bytes.
+pub(crate) fn text(text: &str) -> Result<(), String> {
     if text.chars().any(|c| c.is_control() && c != '\t') {
-        return Err("a header value has no control characters".into());
+        return Err("control characters, such as a line break, cannot be sent in a header".into());
     }
+    if text.len() > MAX_LENGTH {
+        return Err(format!(
+            "{} bytes are too many for a header, at most {MAX_LENGTH} are sent",
+            text.len()
+        ));
+    }
+    Ok(())
+}
+
+/// A header's value: [`text`], with Envoy's `%VAR(args)%` well formed, `%%` for `%`.
+pub(crate) fn value(text: &str) -> Result<(), String> {
+    self::text(text)?;
     let mut rest = text;
     while let Some(start) = rest.find('%') {
         let tail = &rest[start + 1..];
@@ -146,7 +161,16 @@ mod tests {
         ] {
             assert_eq!(value(good), Ok(()), "{good}");
         }
-        for bad in ["50%", "%a%", "%REQ(x%", "%PROTOCOL", "a\nb", "%REQ(x):y%"] {
+        let long = "a".repeat(MAX_LENGTH + 1);
+        for bad in [
+            "50%",
+            "%a%",
+            "%REQ(x%",
+            "%PROTOCOL",
+            "a\nb",
+            "%REQ(x):y%",
+            &long,
+        ] {
             assert!(value(bad).is_err(), "{bad}");
         }
     }

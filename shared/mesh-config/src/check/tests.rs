@@ -20,6 +20,22 @@ mod destination_rule {
     use super::*;
 
     #[test]
+    fn what_envoy_rejects_is_refused_here() {
+        check(
+            "DestinationRule",
+            "host: a\ntrafficPolicy:\n  portLevelSettings:\n  - {port: {number: 1}, loadBalancer: {consistentHash: {httpHeaderName: '', ringHash: {minimumRingSize: 8388609}}}}\n  - {port: {number: 2}, loadBalancer: {consistentHash: {httpQueryParameterName: '', minimumRingSize: 8388609}}}\n  - {port: {number: 3}, loadBalancer: {consistentHash: {httpCookie: {name: c, ttl: -1s}}}}\n",
+            expect![[r#"
+                spec.trafficPolicy.portLevelSettings[0].loadBalancer.consistentHash.httpHeaderName: "" is no header name [malformed]
+                spec.trafficPolicy.portLevelSettings[0].loadBalancer.consistentHash.ringHash.minimumRingSize: 8388609 is too large, want at most 8388608 [out-of-range]
+                spec.trafficPolicy.portLevelSettings[1].loadBalancer.consistentHash.httpQueryParameterName: must be set [required]
+                spec.trafficPolicy.portLevelSettings[1].loadBalancer.consistentHash.minimumRingSize: write ringHash: {minimumRingSize: ..} instead [deprecated]
+                spec.trafficPolicy.portLevelSettings[1].loadBalancer.consistentHash.minimumRingSize: 8388609 is too large, want at most 8388608 [out-of-range]
+                spec.trafficPolicy.portLevelSettings[2].loadBalancer.consistentHash.httpCookie.ttl: -1s is negative, want 0s or more [out-of-range]
+            "#]],
+        );
+    }
+
+    #[test]
     fn nothing_to_say() {
         check(
             "DestinationRule",
@@ -109,6 +125,27 @@ mod destination_rule {
 mod virtual_service {
     use super::*;
 
+    /// What Envoy would reject, together with everything else in the same listener or route configuration.
+    #[test]
+    fn what_envoy_rejects_is_refused_here() {
+        check(
+            "VirtualService",
+            "hosts: [a.com]\nhttp:\n- {match: [{queryParams: {'': {exact: a}}}], route: [{destination: {host: a}}], fault: {abort: {httpStatus: 600}}, rewrite: {authority: \"a\\nb\", uri: \"/\\r\"}, headers: {request: {set: {x-a: \"a\\nb\"}}}}\n- {match: [{uri: {regex: 'a{1001}'}}], directResponse: {status: 600}}\n- redirect: {uri: \"/a\\n\", authority: \"a\\n\", redirectCode: 304}\n",
+            expect![[r#"
+                spec.http[0].match[0].queryParams[""]: is no name of a query parameter; use 1 to 1024 bytes [malformed]
+                spec.http[0].headers.request.set.x-a: control characters, such as a line break, cannot be sent in a header [malformed]
+                spec.http[0].fault.abort.httpStatus: 600 is no status, want 200..=599 [out-of-range]
+                spec.http[0].rewrite.uri: control characters, such as a line break, cannot be sent in a header [malformed]
+                spec.http[0].rewrite.authority: control characters, such as a line break, cannot be sent in a header [malformed]
+                spec.http[1].match[0].uri.regex: something is repeated more than 1000 times, nested repetitions multiplied [malformed]
+                spec.http[1].directResponse.status: 600 is no status, want 200..=599 [out-of-range]
+                spec.http[2].redirect.uri: control characters, such as a line break, cannot be sent in a header [malformed]
+                spec.http[2].redirect.authority: control characters, such as a line break, cannot be sent in a header [malformed]
+                spec.http[2].redirect.redirectCode: 304 is no redirect, want 301, 302, 303, 307 or 308 [out-of-range]
+            "#]],
+        );
+    }
+
     #[test]
     fn nothing_to_say() {
         check(
@@ -172,7 +209,7 @@ mod virtual_service {
                 spec.http[1].route: must not be set beside redirect [conflict]
                 spec.http[1].redirect: one of uri, prefixRewrite, authority, port, scheme and redirectCode must be set [required]
                 spec.http[2].rewrite: must not be set beside directResponse [conflict]
-                spec.http[2].directResponse.status: 99 is no status, want 200..=600 [out-of-range]
+                spec.http[2].directResponse.status: 99 is no status, want 200..=599 [out-of-range]
                 spec.http[2].directResponse.body.bytes: excludes string; keep one [conflict]
                 spec.http[2].directResponse.body.bytes: is no base64; put plain text into string [malformed]
                 spec.http[2].rewrite: one of uri, uriRegexRewrite and authority must be set [required]
@@ -222,7 +259,7 @@ mod virtual_service {
                 spec.http[0].corsPolicy.exposeHeaders[0]: "a b" is no header name [malformed]
                 spec.http[0].corsPolicy.maxAge: 1.5s is no whole number of seconds [out-of-range]
                 spec.http[0].fault.abort.grpcStatus: excludes httpStatus; keep one [conflict]
-                spec.http[0].fault.abort.httpStatus: 700 is no status, want 200..=600 [out-of-range]
+                spec.http[0].fault.abort.httpStatus: 700 is no status, want 200..=599 [out-of-range]
                 spec.http[0].fault.abort.grpcStatus: "NOPE" is no gRPC status such as UNAVAILABLE or 14 [unknown-value]
                 spec.http[0].fault.abort.http2Error: no proxy can do this; set httpStatus or grpcStatus [conflict]
                 spec.http[0].fault.abort.percentage.value: 0.00001 is no percentage, want 0 or 0.0001..=100 [out-of-range]

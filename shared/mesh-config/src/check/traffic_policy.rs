@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use mesh_types::Code;
 
 use super::report::Report;
-use super::{hosts, values};
-use crate::resource::Double;
+use super::{headers, hosts, values};
 use crate::resource::destination_rule::{
     ClientTlsMode, ClientTlsSettings, ConnectionPoolSettings, ConsistentHashLb, Failover,
     H2UpgradePolicy, HttpSettings, LoadBalancerSettings, LocalityLoadBalancerSetting,
     OutlierDetection, PortTrafficPolicy, TcpSettings, TrafficPolicy,
 };
+use crate::resource::{Double, Duration};
 
 pub(super) fn policy(r: &mut Report, policy: &TrafficPolicy) {
     if *policy == TrafficPolicy::default() {
@@ -264,6 +264,9 @@ fn load_balancer(r: &mut Report, lb: &LoadBalancerSettings, outlier: bool) {
     });
 }
 
+/// Largest ring that Envoy builds.
+const MAX_RING: u64 = 8 << 20;
+
 fn consistent_hash(r: &mut Report, hash: &ConsistentHashLb) {
     let keys = [
         ("httpHeaderName", hash.http_header_name.is_some()),
@@ -278,8 +281,24 @@ fn consistent_hash(r: &mut Report, hash: &ConsistentHashLb) {
     if keys.iter().all(|(_, set)| !set) {
         r.say(Code::NoEffect, "without httpHeaderName, httpCookie, useSourceIp or httpQueryParameterName requests go anywhere");
     }
+    r.some(
+        "httpHeaderName",
+        hash.http_header_name.as_ref(),
+        |r, name| {
+            if let Err(message) = headers::match_name(name) {
+                r.say(Code::Malformed, message);
+            }
+        },
+    );
+    if hash.http_query_parameter_name.as_deref() == Some("") {
+        r.need("httpQueryParameterName", false, "");
+    }
     r.some("httpCookie", hash.http_cookie.as_ref(), |r, cookie| {
         r.need("name", !cookie.name.is_empty(), "");
+        if let Some(ttl) = cookie.ttl.filter(|ttl| *ttl < Duration::ZERO) {
+            let message = format!("{ttl} is negative, want 0s or more");
+            r.say_at("ttl", Code::OutOfRange, message);
+        }
         let mut seen = BTreeSet::new();
         r.items("attributes", &cookie.attributes, |r, _, attribute| {
             r.need("name", !attribute.name.is_empty(), "");
@@ -310,6 +329,16 @@ fn consistent_hash(r: &mut Report, hash: &ConsistentHashLb) {
             );
         }
     }
+    let ring = |r: &mut Report, size: Option<u64>| {
+        if let Some(size) = size.filter(|size| *size > MAX_RING) {
+            let message = format!("{size} is too large, want at most {MAX_RING}");
+            r.say_at("minimumRingSize", Code::OutOfRange, message);
+        }
+    };
+    ring(r, hash.minimum_ring_size);
+    r.some("ringHash", hash.ring_hash.as_ref(), |r, hash| {
+        ring(r, hash.minimum_ring_size)
+    });
     r.some("maglev", hash.maglev.as_ref(), |r, maglev| {
         if let Some(size) = maglev.table_size
             && (size >= 5_000_011 || !is_prime(size))

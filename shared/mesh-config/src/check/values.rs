@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use mesh_types::{Code, Protocol};
+use regex_syntax::hir::{Hir, HirKind};
 
 use super::names;
 use super::report::Report;
@@ -214,6 +215,9 @@ pub(crate) fn regex(text: &str) -> Result<(), String> {
         .build()
         .parse(text)
     {
+        Ok(pattern) if repetitions(&pattern) > MAX_REPETITIONS => Err(format!(
+            "something is repeated more than {MAX_REPETITIONS} times, nested repetitions multiplied"
+        )),
         Ok(_) => Ok(()),
         Err(error) => {
             let text = error.to_string();
@@ -224,6 +228,24 @@ pub(crate) fn regex(text: &str) -> Result<(), String> {
                 .trim_start_matches("error: ");
             Err(format!("no regular expression: {reason}"))
         }
+    }
+}
+
+/// Most repetitions of one part that RE2 compiles.
+const MAX_REPETITIONS: u64 = 1000;
+
+/// How often the innermost part of a pattern must be written out.
+fn repetitions(pattern: &Hir) -> u64 {
+    match pattern.kind() {
+        HirKind::Repetition(part) => {
+            let times = part.max.unwrap_or(part.min).max(1);
+            u64::from(times).saturating_mul(repetitions(&part.sub))
+        }
+        HirKind::Capture(part) => repetitions(&part.sub),
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => {
+            parts.iter().map(repetitions).max().unwrap_or(1)
+        }
+        HirKind::Empty | HirKind::Literal(_) | HirKind::Class(_) | HirKind::Look(_) => 1,
     }
 }
 
@@ -265,6 +287,8 @@ mod tests {
             "(?P<name>a)",
             r"\d+\.\w",
             r"[[:alpha:]]\pL",
+            "a{1000}b{1000}",
+            "(a{30}){30}",
         ] {
             assert_eq!(regex(good), Ok(()), "{good}");
         }
@@ -277,6 +301,8 @@ mod tests {
             r"(a)\1",
             &"a".repeat(1025),
             &"(".repeat(1000),
+            "a{1001}",
+            "((a{100}){100})",
         ] {
             assert!(regex(bad).is_err(), "{bad}");
         }

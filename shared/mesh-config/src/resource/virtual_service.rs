@@ -315,7 +315,7 @@ pub struct FaultDelay {
 resource! {
 /// Abort fault; exactly one status.
 pub struct FaultAbort {
-    /// HTTP status.
+    /// HTTP status, 200..=599.
     pub http_status: Option<i32>,
     /// gRPC status by name or number.
     pub grpc_status: Option<String>,

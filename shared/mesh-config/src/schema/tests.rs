@@ -172,7 +172,7 @@ fn a_wrong_type_hides_nothing_else_and_makes_nothing_up() {
             spec.gateways[1]: "b_" is no gateway; write NAMESPACE/NAME, NAME or mesh [malformed]
             spec.http[0].route[0].destination.host: "a b" is no host name such as a.example.com or *.example.com [malformed]
             spec.http[0].route[1].weight: -1 is negative, want 0 or more [out-of-range]
-            spec.http[0].fault.abort.httpStatus: 99 is no status, want 200..=600 [out-of-range]
+            spec.http[0].fault.abort.httpStatus: 99 is no status, want 200..=599 [out-of-range]
             spec.http[0].retries.retryOn: "5xxx" is no condition for a retry; did you mean 5xx? [unknown-value]
             spec.http[1].redirect.redirectCode: 200 is no redirect, want 301, 302, 303, 307 or 308 [out-of-range]
         "#]],

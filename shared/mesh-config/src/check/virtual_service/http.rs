@@ -203,10 +203,10 @@ fn fault(r: &mut Report, fault: &HttpFaultInjection) {
             ("http2Error", abort.http2_error.is_some()),
         ]);
         match abort.http_status {
-            Some(status) if !(200..=600).contains(&status) => r.say_at(
+            Some(status) if !(200..=599).contains(&status) => r.say_at(
                 "httpStatus",
                 Code::OutOfRange,
-                format!("{status} is no status, want 200..=600"),
+                format!("{status} is no status, want 200..=599"),
             ),
             _ => {}
         }
@@ -320,8 +320,18 @@ fn check_redirect(r: &mut Report, redirect: &HttpRedirect, route: &HttpRoute) {
             "one of uri, prefixRewrite, authority, port, scheme and redirectCode must be set",
         );
     }
+    for (name, text) in [
+        ("uri", redirect.uri.as_str()),
+        (
+            "prefixRewrite",
+            redirect.prefix_rewrite.as_deref().unwrap_or(""),
+        ),
+        ("authority", &redirect.authority),
+    ] {
+        r.test(name, Code::Malformed, headers::text(text));
+    }
     let code = redirect.redirect_code;
-    if code != 0 && !(300..=399).contains(&code) {
+    if !matches!(code, 0 | 301 | 302 | 303 | 307 | 308) {
         r.say_at(
             "redirectCode",
             Code::OutOfRange,
@@ -341,11 +351,11 @@ fn check_redirect(r: &mut Report, redirect: &HttpRedirect, route: &HttpRoute) {
 }
 
 fn direct_response(r: &mut Report, response: &HttpDirectResponse) {
-    if !(200..=600).contains(&response.status) {
+    if !(200..=599).contains(&response.status) {
         r.say_at(
             "status",
             Code::OutOfRange,
-            format!("{} is no status, want 200..=600", response.status),
+            format!("{} is no status, want 200..=599", response.status),
         );
     }
     r.some("body", response.body.as_ref(), |r, body| {
@@ -403,6 +413,12 @@ fn rewrite(r: &mut Report, rewrite: &HttpRewrite) {
             "one of uri, uriRegexRewrite and authority must be set",
         );
     }
+    r.test("uri", Code::Malformed, headers::text(&rewrite.uri));
+    r.test(
+        "authority",
+        Code::Malformed,
+        headers::text(&rewrite.authority),
+    );
     r.some(
         "uriRegexRewrite",
         rewrite.uri_regex_rewrite.as_ref(),

@@ -27,7 +27,13 @@ pub(super) fn check(r: &mut Report, whole: &Whole<'_>, condition: &HttpMatchRequ
     header_conditions(r, "withoutHeaders", &condition.without_headers, whole, true);
     for (name, m) in &condition.query_params {
         r.field("queryParams", |r| {
-            r.field(name.clone(), |r| values::string_match(r, m, false, false))
+            r.field(name.clone(), |r| {
+                if name.is_empty() || name.len() > 1024 {
+                    let message = "is no name of a query parameter; use 1 to 1024 bytes";
+                    r.say(Code::Malformed, message);
+                }
+                values::string_match(r, m, false, false);
+            })
         });
     }
     if condition.port != 0 {
