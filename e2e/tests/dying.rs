@@ -45,6 +45,14 @@ async fn each_dies_and_comes_back_without_a_failed_request(protocol: Protocol) {
     // Pilot.
     let before = world.pilot.revision().await;
     world.pilot.process.kill();
+    let cut_short = "cluster.xds-grpc.upstream_cx_destroy_remote_with_active_rq";
+    eventually("the proxy has seen it die", async || {
+        match world.sidecar.stat(cut_short).await {
+            1 => Ok(()),
+            count => Err(format!("{count} streams were cut short")),
+        }
+    })
+    .await;
     traffic.more(20).await;
     edit_while_away(&mut world, "v2/routes.yaml", before, |world| {
         world.pilot.process.start();
