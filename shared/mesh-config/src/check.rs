@@ -7,6 +7,7 @@ mod destination_rule;
 mod gateway;
 mod headers;
 mod hosts;
+mod load_balancer;
 mod mesh;
 pub(crate) mod names;
 mod platform;

@@ -229,6 +229,32 @@ mod tests {
     }
 
     #[test]
+    fn words_and_numbers_of_enums_are_checked() {
+        let (config, found) = decode_mesh_config(
+            "ingressControllerMode: 2\nzoneAwareLbSetting: {enabled: true, minClusterSize: 6, failover: [{from: a, to: b}]}\ndefaultConfig: {meshId: m, gatewayTopology: {forwardClientCertDetails: 3}}\n",
+        );
+        assert_eq!(config.ingress_controller_mode, "DEFAULT");
+        let topology = config.default_config.gateway_topology.unwrap();
+        assert_eq!(
+            topology.forward_client_cert_details.as_deref(),
+            Some("APPEND_FORWARD")
+        );
+        findings(
+            &found,
+            expect![[r#"
+                Warning zoneAwareLbSetting: this version does not act on it: every zone is treated alike [not-supported]
+            "#]],
+        );
+        findings(
+            &decode_mesh_config("defaultConfig: {gatewayTopology: {forwardClientCertDetails: APPEND}}\nzoneAwareLbSetting: {failoverPriority: [topology.kubernetes.io/zone]}").1,
+            expect![[r#"
+                Error defaultConfig.gatewayTopology.forwardClientCertDetails: "APPEND" is none of UNDEFINED, SANITIZE, FORWARD_ONLY, APPEND_FORWARD, SANITIZE_SET, ALWAYS_FORWARD_ONLY [unknown-value]
+                Warning zoneAwareLbSetting: this version does not act on it: every zone is treated alike [not-supported]
+            "#]],
+        );
+    }
+
+    #[test]
     fn fields_that_nobody_knows_are_errors_and_others_are_told() {
         let (config, found) = decode_mesh_config(
             "trustDomian: x\nextensionProviders: []\nmixer_check_server: x\nproxyListenPort: 0\ndefaultConfig: {concurrency: 2, proxyStatsMatcher: {}, tracing: {zipkin: {}, sampling: 200}, nope: 1}\n",

@@ -4,8 +4,9 @@ use mesh_types::Code;
 
 use super::report::Report;
 use super::virtual_service::retries;
-use super::{hosts, names, sidecar, traffic_policy, values};
+use super::{hosts, load_balancer, names, sidecar, traffic_policy, values};
 use crate::resource::Duration;
+use crate::resource::destination_rule::LocalityLoadBalancerSetting;
 use crate::resource::mesh::MeshConfig;
 
 pub(super) fn check(r: &mut Report, mesh: &MeshConfig) {
@@ -78,8 +79,22 @@ pub(super) fn check(r: &mut Report, mesh: &MeshConfig) {
     r.some(
         "localityLbSetting",
         mesh.locality_lb_setting.as_ref(),
-        traffic_policy::locality,
+        load_balancer::locality,
     );
+    r.some(
+        "zoneAwareLbSetting",
+        mesh.zone_aware_lb_setting.as_ref(),
+        load_balancer::zone_aware,
+    );
+    r.at_most_one(&[
+        (
+            "localityLbSetting",
+            mesh.locality_lb_setting
+                .as_ref()
+                .is_some_and(|locality| *locality != LocalityLoadBalancerSetting::on()),
+        ),
+        ("zoneAwareLbSetting", mesh.zone_aware_lb_setting.is_some()),
+    ]);
     r.some(
         "defaultHttpRetryPolicy",
         mesh.default_http_retry_policy.as_ref(),

@@ -1,10 +1,13 @@
 //! VirtualService.
 
+mod answers;
 mod http;
-pub(super) use http::retries;
 mod l4;
 mod matches;
 mod reach;
+mod retries;
+
+pub(super) use retries::retries;
 
 use mesh_types::Code;
 

@@ -259,15 +259,25 @@ pub struct Failover {
 resource! {
 /// Zone preferences.
 pub struct ZoneAwareLbSetting {
-    /// Share of requests routed by zone, in percent.
-    pub routing_enabled: Option<Double>,
-    /// Endpoints below which zones are ignored.
-    pub min_cluster_size: Option<u64>,
+    /// Whether zones are preferred.
+    pub enabled: Option<bool>,
     /// Where a region fails over to.
     pub failover: Vec<Failover>,
-    /// Whether to spread by zone size only.
-    pub force_local_zone: Option<bool>,
+    /// Labels that rank endpoints.
+    pub failover_priority: Vec<String>,
+    /// Endpoints below which zones are ignored.
+    pub min_cluster_size: Option<u32>,
 }
+}
+
+impl LocalityLoadBalancerSetting {
+    /// On, and nothing else said: the default of the mesh.
+    pub fn on() -> LocalityLoadBalancerSetting {
+        LocalityLoadBalancerSetting {
+            enabled: Some(true),
+            ..LocalityLoadBalancerSetting::default()
+        }
+    }
 }
 
 resource! {

@@ -8,10 +8,22 @@ use serde::{Deserialize, Serialize};
 use super::common::{Double, Duration};
 use super::destination_rule::{
     ConnectionPoolSettings, H2UpgradePolicy, LocalityLoadBalancerSetting, OutlierDetection,
-    TcpKeepalive,
+    TcpKeepalive, ZoneAwareLbSetting,
 };
 use super::sidecar::OutboundTrafficPolicy;
 use super::virtual_service::HttpRetry;
+
+/// Words of `ingressControllerMode`, by their numbers.
+const INGRESS_MODES: &[&str] = &["UNSPECIFIED", "OFF", "DEFAULT", "STRICT"];
+/// Words of `forwardClientCertDetails`, by their numbers.
+const FORWARD_CLIENT_CERT: &[&str] = &[
+    "UNDEFINED",
+    "SANITIZE",
+    "FORWARD_ONLY",
+    "APPEND_FORWARD",
+    "SANITIZE_SET",
+    "ALWAYS_FORWARD_ONLY",
+];
 
 /// Settings of the whole mesh. `Default` is what applies where nothing was written.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -30,6 +42,7 @@ pub struct MeshConfig {
     /// TCP keepalive of every cluster.
     pub tcp_keepalive: Option<TcpKeepalive>,
     /// Controller mode of Ingress; not acted on before Ingress is read.
+    #[schemars(extend("enum" = INGRESS_MODES))]
     pub ingress_controller_mode: String,
     /// Class of Ingress objects. Default istio.
     pub ingress_class: String,
@@ -74,6 +87,8 @@ pub struct MeshConfig {
     pub outbound_cluster_stat_name: String,
     /// Locality load balancing.
     pub locality_lb_setting: Option<LocalityLoadBalancerSetting>,
+    /// Zone preferences.
+    pub zone_aware_lb_setting: Option<ZoneAwareLbSetting>,
     /// Retry policy where a VirtualService has none.
     pub default_http_retry_policy: Option<HttpRetry>,
     /// Retry policy of inbound routes.
@@ -128,10 +143,8 @@ impl Default for MeshConfig {
             h2_upgrade_policy: H2UpgradePolicy::DoNotUpgrade,
             inbound_cluster_stat_name: String::new(),
             outbound_cluster_stat_name: String::new(),
-            locality_lb_setting: Some(LocalityLoadBalancerSetting {
-                enabled: Some(true),
-                ..Default::default()
-            }),
+            locality_lb_setting: Some(LocalityLoadBalancerSetting::on()),
+            zone_aware_lb_setting: None,
             default_http_retry_policy: None,
             default_inbound_http_retry_policy: None,
             default_traffic_policy: None,
@@ -293,6 +306,7 @@ pub struct GatewayTopology {
     /// Trusted proxies that append to x-forwarded-for.
     pub num_trusted_proxies: u32,
     /// What becomes of x-forwarded-client-cert.
+    #[schemars(extend("enum" = FORWARD_CLIENT_CERT))]
     pub forward_client_cert_details: Option<String>,
     /// Expect the PROXY protocol.
     #[schemars(skip)]

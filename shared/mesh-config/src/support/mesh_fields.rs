@@ -53,6 +53,7 @@ const PROXY_CONFIG: &Table = &[
         Elsewhere,
         &[
             "configPath",
+            "meshId",
             "binaryPath",
             "serviceCluster",
             "drainDuration",

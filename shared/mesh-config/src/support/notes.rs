@@ -183,4 +183,10 @@ fn mesh(r: &mut Report, config: &MeshConfig) {
         config.locality_lb_setting.as_ref(),
         locality,
     );
+    not_yet(
+        r,
+        "zoneAwareLbSetting",
+        config.zone_aware_lb_setting.is_some(),
+        "every zone is treated alike",
+    );
 }

@@ -2,13 +2,11 @@
 
 use mesh_types::Code;
 
-use super::{Whole, destination, matches, plain_destination, weights};
+use super::retries::retries;
+use super::{Whole, answers, destination, matches, plain_destination, weights};
 use crate::check::report::Report;
 use crate::check::{headers, names, values};
-use crate::resource::virtual_service::{
-    CorsPolicy, HttpDirectResponse, HttpFaultInjection, HttpRedirect, HttpRetry, HttpRewrite,
-    HttpRoute,
-};
+use crate::resource::virtual_service::{CorsPolicy, HttpFaultInjection, HttpRewrite, HttpRoute};
 
 pub(super) fn check(r: &mut Report, whole: &Whole<'_>, route: &HttpRoute) {
     purpose(r, whole, route);
@@ -36,12 +34,12 @@ pub(super) fn check(r: &mut Report, whole: &Whole<'_>, route: &HttpRoute) {
     r.some("corsPolicy", route.cors_policy.as_ref(), cors);
     r.some("fault", route.fault.as_ref(), fault);
     r.some("redirect", route.redirect.as_ref(), |r, redirect| {
-        check_redirect(r, redirect, route)
+        answers::redirect(r, redirect, route)
     });
     r.some(
         "directResponse",
         route.direct_response.as_ref(),
-        direct_response,
+        answers::direct_response,
     );
     r.some("rewrite", route.rewrite.as_ref(), rewrite);
     r.some("retries", route.retries.as_ref(), retries);
@@ -286,121 +284,6 @@ fn is_grpc_status(text: &str) -> bool {
     NAMES.contains(&text) || text.parse::<u8>().is_ok_and(|n| n <= 16)
 }
 
-fn check_redirect(r: &mut Report, redirect: &HttpRedirect, route: &HttpRoute) {
-    r.at_most_one(&[
-        ("uri", !redirect.uri.is_empty()),
-        ("prefixRewrite", redirect.prefix_rewrite.is_some()),
-    ]);
-    r.at_most_one(&[
-        ("port", redirect.port.is_some()),
-        ("derivePort", redirect.derive_port.is_some()),
-    ]);
-    if redirect.prefix_rewrite.is_some()
-        && route
-            .matches
-            .iter()
-            .any(|m| m.uri.as_ref().is_some_and(|uri| uri.prefix.is_none()))
-    {
-        r.say_at(
-            "prefixRewrite",
-            Code::Conflict,
-            "needs every uri condition of the rule to be a prefix",
-        );
-    }
-    let changes = !redirect.uri.is_empty()
-        || redirect.prefix_rewrite.is_some()
-        || !redirect.authority.is_empty()
-        || redirect.port.is_some()
-        || redirect.derive_port.is_some()
-        || !redirect.scheme.is_empty()
-        || redirect.redirect_code != 0;
-    if !changes {
-        r.say(
-            Code::Required,
-            "one of uri, prefixRewrite, authority, port, scheme and redirectCode must be set",
-        );
-    }
-    for (name, text) in [
-        ("uri", redirect.uri.as_str()),
-        (
-            "prefixRewrite",
-            redirect.prefix_rewrite.as_deref().unwrap_or(""),
-        ),
-        ("authority", &redirect.authority),
-    ] {
-        r.test(name, Code::Malformed, headers::text(text));
-    }
-    let code = redirect.redirect_code;
-    if !matches!(code, 0 | 301 | 302 | 303 | 307 | 308) {
-        r.say_at(
-            "redirectCode",
-            Code::OutOfRange,
-            format!("{code} is no redirect, want 301, 302, 303, 307 or 308"),
-        );
-    }
-    if !matches!(redirect.scheme.as_str(), "" | "http" | "https") {
-        r.say_at(
-            "scheme",
-            Code::UnknownValue,
-            format!("{:?} is none of http, https", redirect.scheme),
-        );
-    }
-    if let Some(port) = redirect.port {
-        r.test("port", Code::OutOfRange, values::port(port));
-    }
-}
-
-fn direct_response(r: &mut Report, response: &HttpDirectResponse) {
-    if !(200..=599).contains(&response.status) {
-        r.say_at(
-            "status",
-            Code::OutOfRange,
-            format!("{} is no status, want 200..=599", response.status),
-        );
-    }
-    r.some("body", response.body.as_ref(), |r, body| {
-        r.at_most_one(&[
-            ("string", body.string.is_some()),
-            ("bytes", body.bytes.is_some()),
-        ]);
-        if let Some(bytes) = &body.bytes
-            && !is_base64(bytes)
-        {
-            r.say_at(
-                "bytes",
-                Code::Malformed,
-                "is no base64; put plain text into string",
-            );
-        }
-        let size = body
-            .string
-            .as_ref()
-            .map_or(0, String::len)
-            .max(body.bytes.as_ref().map_or(0, |b| b.len() / 4 * 3));
-        if size > 1 << 20 {
-            r.say(
-                Code::OutOfRange,
-                format!("{size} bytes are too many, at most 1048576 are sent"),
-            );
-        } else if size > 100 << 10 {
-            r.say(
-                Code::Risky,
-                format!("{size} bytes go to every proxy; above 102400 consider a service instead"),
-            );
-        }
-    });
-}
-
-/// Base64 of the usual or the URL alphabet, padded or not.
-fn is_base64(text: &str) -> bool {
-    let data = text.trim_end_matches('=');
-    text.len() - data.len() <= 2
-        && data.len() % 4 != 1
-        && data
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'-' | b'_'))
-}
-
 fn rewrite(r: &mut Report, rewrite: &HttpRewrite) {
     r.at_most_one(&[
         ("uri", !rewrite.uri.is_empty()),
@@ -431,77 +314,4 @@ fn rewrite(r: &mut Report, rewrite: &HttpRewrite) {
             }
         },
     );
-}
-
-/// Conditions on which a request may be tried again.
-const RETRY_ON: &[&str] = &[
-    "5xx",
-    "gateway-error",
-    "reset",
-    "reset-before-request",
-    "connect-failure",
-    "retriable-4xx",
-    "refused-stream",
-    "retriable-status-codes",
-    "retriable-headers",
-    "envoy-ratelimited",
-    "http3-post-connect-failure",
-    "cancelled",
-    "deadline-exceeded",
-    "internal",
-    "resource-exhausted",
-    "unavailable",
-];
-
-/// A retry policy.
-pub(crate) fn retries(r: &mut Report, retries: &HttpRetry) {
-    values::not_negative(r, "attempts", retries.attempts);
-    let others = [
-        ("perTryTimeout", retries.per_try_timeout.is_some()),
-        ("retryOn", !retries.retry_on.is_empty()),
-        (
-            "retryRemoteLocalities",
-            retries.retry_remote_localities.is_some(),
-        ),
-        (
-            "retryIgnorePreviousHosts",
-            retries.retry_ignore_previous_hosts.is_some(),
-        ),
-        ("backoff", retries.backoff.is_some()),
-    ];
-    if retries.attempts == 0 {
-        for (name, _) in others.iter().filter(|(_, set)| *set) {
-            r.say_at(
-                *name,
-                Code::Conflict,
-                "must not be set while attempts is 0 (or not set), which turns retries off",
-            );
-        }
-    }
-    values::duration_field(r, "perTryTimeout", retries.per_try_timeout);
-    values::duration_field(r, "backoff", retries.backoff);
-    for word in retries
-        .retry_on
-        .split(',')
-        .map(str::trim)
-        .filter(|_| !retries.retry_on.is_empty())
-    {
-        let status = word.parse::<u16>().is_ok_and(|n| (100..=599).contains(&n));
-        if !status && !RETRY_ON.contains(&word) {
-            let close = crate::schema::nearest(word, RETRY_ON.iter().copied());
-            let hint = close
-                .map(|c| format!("; did you mean {c}?"))
-                .unwrap_or_default();
-            let known = if close.is_some() {
-                "no condition for a retry".into()
-            } else {
-                format!("none of {} and no status", RETRY_ON.join(", "))
-            };
-            r.say_at(
-                "retryOn",
-                Code::UnknownValue,
-                format!("{word:?} is {known}{hint}"),
-            );
-        }
-    }
 }
