@@ -6,6 +6,7 @@ mod gateways;
 mod hashing;
 mod hosts;
 mod matches;
+mod patches;
 mod precedence;
 
 use expect_test::Expect;
