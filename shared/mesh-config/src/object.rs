@@ -76,7 +76,7 @@ macro_rules! bodies {
             /// As [`Body::from_json`], with the place of an error.
             pub(crate) fn from_json_tracked(
                 kind: Kind,
-                json: serde_json::Value,
+                json: &serde_json::Value,
             ) -> Result<Body, serde_path_to_error::Error<serde_json::Error>> {
                 Ok(match kind { $(Kind::$kind => Body::$kind(Arc::new(serde_path_to_error::deserialize(json)?)),)* })
             }

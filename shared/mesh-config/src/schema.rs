@@ -28,6 +28,7 @@ use crate::support;
 pub(crate) use nearest::nearest;
 pub(crate) use report::{describe, path as path_of};
 pub(crate) use shape::{Shape, Unused};
+pub(crate) use stand_in::replace;
 
 /// The form of one kind's spec.
 pub(crate) struct Form {
@@ -116,6 +117,11 @@ impl Problems {
         self.errors.extend(written);
     }
 
+    /// From now on something stands at this path that nobody wrote.
+    pub fn replaced(&mut self, at: Vec<Segment>) {
+        self.stand_ins.push(at);
+    }
+
     /// Whether something was found that refuses the object.
     pub fn refuse(&self) -> bool {
         self.errors
@@ -173,8 +179,8 @@ pub(crate) fn read<T: DeserializeOwned>(
             wrong.push((at, stand_in::for_error(&error)));
         }
         for (at, value) in wrong {
-            stand_in::put(&mut spec, &at, value);
-            problems.stand_ins.push([prefix, &at].concat());
+            replace(&mut spec, &at, value);
+            problems.replaced([prefix, &at].concat());
         }
     }
     match serde_path_to_error::deserialize(spec) {

@@ -7,6 +7,6 @@ mod kinds;
 mod mesh_fields;
 mod notes;
 
-pub(crate) use kinds::{OtherKind, other_kind};
+pub(crate) use kinds::{OtherKind, is_mesh_group, mistyped_group, other_kind};
 pub(crate) use mesh_fields::add_unused_mesh_fields;
 pub(crate) use notes::notes;

@@ -44,7 +44,7 @@ codes! {
     /// The document has no usable `apiVersion`, `kind` or `metadata.name`.
     /// Example: a bare list, or a file of Helm values. Remedy: add what is missing, or keep the file out of the folder.
     NotAnObject = "not-an-object", Error;
-    /// A kind or API group the plane does not read; an info for Kubernetes' own kinds.
+    /// A kind or API group the plane does not read; an error if only a slip of the pen for one it reads, an info for Kubernetes' own kinds.
     /// Example: `apiVersion: istio.io/v1, kind: VirtualService`. Remedy: correct the group if the plane was meant; nothing otherwise.
     UnknownKind = "unknown-kind", Warning;
     /// A version of a known kind that the plane does not read.

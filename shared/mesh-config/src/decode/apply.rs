@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::metadata;
 use super::{Decoded, Origin, Place};
 use crate::mesh_config::{self, MESH_CONFIG_NAME};
-use crate::schema::{Problems, form, nearest, read};
+use crate::schema::{Problems, form, nearest, path_of, read, replace};
 use crate::support::{self, OtherKind};
 use crate::{Body, Meta, Object, check};
 
@@ -274,15 +274,26 @@ impl Documents<'_> {
                     .clone()
                     .find(|k| k.as_str() == written.kind);
                 let near = nearest(&written.kind, written_by_people.map(Kind::as_str));
-                let hint = match (same, near) {
-                    (Some(kind), _) => format!("; did you mean apiVersion {}?", names(kind)),
-                    (None, Some(near)) => format!("; did you mean kind {near}?"),
-                    (None, None) => String::new(),
+                let (hint, mistyped) = match (same, near) {
+                    (Some(kind), _) => (
+                        format!("; did you mean apiVersion {}?", names(kind)),
+                        support::mistyped_group(kind.group(), group),
+                    ),
+                    (None, Some(near)) => (
+                        format!("; did you mean kind {near}?"),
+                        support::is_mesh_group(group),
+                    ),
+                    (None, None) => (String::new(), false),
                 };
-                Finding::about_text(
+                let mut finding = Finding::about_text(
                     Code::UnknownKind,
                     format!("{what} is left alone: nothing here reads its kind{hint}"),
-                )
+                );
+                if mistyped {
+                    // Nobody else can mean it. An object that was in force before it was mistyped stays.
+                    finding.level = Level::Error;
+                }
+                finding
             }
         };
         finding = finding.at(self.origin.file, self.place.line);
@@ -348,18 +359,26 @@ fn names(kind: Kind) -> String {
     names.join(" or ")
 }
 
-fn platform(kind: Kind, value: Value, problems: &mut Problems) -> Option<Body> {
-    match Body::from_json_tracked(kind, value) {
-        Ok(body) => Some(body),
-        Err(error) => {
-            problems.push(
-                crate::schema::path_of(error.path()).collect(),
-                Code::WrongType,
-                error.inner().to_string(),
-            );
-            None
+/// Most wrong values of one Kubernetes object that are told.
+const TOLD: usize = 100;
+
+/// A Kubernetes object. serde stops at the first wrong value: it is told, left out, and the rest is read again.
+fn platform(kind: Kind, mut value: Value, problems: &mut Problems) -> Option<Body> {
+    for _ in 0..=TOLD {
+        match Body::from_json_tracked(kind, &value) {
+            Ok(body) => return Some(body),
+            Err(error) => {
+                let at: Vec<Segment> = path_of(error.path()).collect();
+                let changed = replace(&mut value, &at, Value::Object(Map::new()));
+                problems.push(at.clone(), Code::WrongType, error.inner().to_string());
+                if !changed {
+                    break;
+                }
+                problems.replaced(at);
+            }
         }
     }
+    None
 }
 
 /// Kubernetes reads `null` as "not set".

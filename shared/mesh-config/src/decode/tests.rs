@@ -58,16 +58,19 @@ fn lists_are_flattened() {
 #[test]
 fn kinds_and_versions_of_others() {
     check(
-        "{apiVersion: apps/v1, kind: Deployment, metadata: {name: d}}\n---\n{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {name: p, namespace: n}}\n---\n{apiVersion: networking.istio.io/v2, kind: Gateway, metadata: {name: g}, spec: {servers: []}}\n---\n{apiVersion: istio.io/v1, kind: VirtualService, metadata: {name: v}}\n---\n{apiVersion: networking.istio.io/v1, kind: VirtualServices, metadata: {name: v}}\n---\n{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: g}}\n---\n{apiVersion: mesh.flotilla.io/v1, kind: MeshService, metadata: {name: g}}",
+        "{apiVersion: apps/v1, kind: Deployment, metadata: {name: d}}\n---\n{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {name: p, namespace: n}}\n---\n{apiVersion: networking.istio.io/v2, kind: Gateway, metadata: {name: g}, spec: {servers: []}}\n---\n{apiVersion: istio.io/v1, kind: VirtualService, metadata: {name: v}}\n---\n{apiVersion: networking.istio.io/v1, kind: VirtualServices, metadata: {name: v}}\n---\n{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: g}}\n---\n{apiVersion: mesh.flotilla.io/v1, kind: MeshService, metadata: {name: g}}\n---\n{apiVersion: gateway.solo.io/v1, kind: VirtualService, metadata: {name: g}}\n---\n{apiVersion: v1, kind: Gateway, metadata: {name: g}}\n---\n{apiVersion: serving.knative.dev/v1, kind: Service, metadata: {name: g}}",
         expect![[r#"
             Info f.yaml:1: Deployment d (apps/v1) is not for the mesh; left alone [unknown-kind]
             Warning f.yaml:2: PeerAuthentication n/p (security.istio.io/v1) has no effect: this version does not act on its kind [not-supported]
             Error f.yaml:4: Gateway default/g: apiVersion: networking.istio.io/v2 is not a version of Gateway that is read; write networking.istio.io/v1 or networking.istio.io/v1beta1 or networking.istio.io/v1alpha3 [unknown-version]
             Error f.yaml:4: Gateway default/g: spec.servers: must be set [required]
-            Warning f.yaml:6: VirtualService v (istio.io/v1) is left alone: nothing here reads its kind; did you mean apiVersion networking.istio.io/v1 or networking.istio.io/v1beta1 or networking.istio.io/v1alpha3? [unknown-kind]
-            Warning f.yaml:8: VirtualServices v (networking.istio.io/v1) is left alone: nothing here reads its kind; did you mean kind VirtualService? [unknown-kind]
+            Error f.yaml:6: VirtualService v (istio.io/v1) is left alone: nothing here reads its kind; did you mean apiVersion networking.istio.io/v1 or networking.istio.io/v1beta1 or networking.istio.io/v1alpha3? [unknown-kind]
+            Error f.yaml:8: VirtualServices v (networking.istio.io/v1) is left alone: nothing here reads its kind; did you mean kind VirtualService? [unknown-kind]
             Warning f.yaml:10: Gateway g (gateway.networking.k8s.io/v1) has no effect: this version does not act on its kind [not-supported]
             Warning f.yaml:12: MeshService g (mesh.flotilla.io/v1) is left alone: nothing here reads its kind [unknown-kind]
+            Warning f.yaml:14: VirtualService g (gateway.solo.io/v1) is left alone: nothing here reads its kind; did you mean apiVersion networking.istio.io/v1 or networking.istio.io/v1beta1 or networking.istio.io/v1alpha3? [unknown-kind]
+            Error f.yaml:16: Gateway g (v1) is left alone: nothing here reads its kind; did you mean apiVersion networking.istio.io/v1 or networking.istio.io/v1beta1 or networking.istio.io/v1alpha3? [unknown-kind]
+            Warning f.yaml:18: Service g (serving.knative.dev/v1) is left alone: nothing here reads its kind; did you mean apiVersion v1? [unknown-kind]
         "#]],
     );
 }
@@ -118,10 +121,15 @@ fn top_level_fields_of_istio_kinds_are_known() {
 #[test]
 fn platform_objects_are_read_as_far_as_needed() {
     check(
-        "{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {ports: [{port: http}], sessionAffinity: None}}\n---\n{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: e}, endpoints: [{addresses: [1.2.3.4], conditions: {ready: null}}], ports: null}",
+        "{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {ports: [{port: http}, 7, {port: '80', targetPort: {}}, {port: 70000}], selector: [a], sessionAffinity: None}}\n---\n{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: e}, endpoints: [{addresses: [1.2.3.4], conditions: {ready: null}}], ports: null}",
         expect![[r#"
             EndpointSlice default/e @2:2
             Error f.yaml:1: Service default/s: spec.ports[0].port: invalid type: string "http", expected u32 [wrong-type]
+            Error f.yaml:1: Service default/s: spec.ports[1]: invalid type: integer `7`, expected struct K8sServicePort [wrong-type]
+            Error f.yaml:1: Service default/s: spec.ports[2].port: invalid type: string "80", expected u32 [wrong-type]
+            Error f.yaml:1: Service default/s: spec.ports[2].targetPort: data did not match any variant of untagged enum IntOrString [wrong-type]
+            Error f.yaml:1: Service default/s: spec.selector: invalid type: sequence, expected a map [wrong-type]
+            Error f.yaml:1: Service default/s: spec.ports[3].port: 70000 is no port, want 1..=65535 [out-of-range]
         "#]],
     );
 }

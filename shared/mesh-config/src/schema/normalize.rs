@@ -90,7 +90,7 @@ impl Walk<'_> {
     /// Reports a value that is about to be replaced, so that the rest can still be read.
     fn replace(&mut self, code: Code, message: String) {
         self.problems.push(self.path.clone(), code, message);
-        self.problems.stand_ins.push(self.path.clone());
+        self.problems.replaced(self.path.clone());
     }
 
     fn within(&mut self, segment: Segment, value: &mut Value, shape: &Shape) {

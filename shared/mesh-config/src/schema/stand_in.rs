@@ -22,24 +22,22 @@ pub(super) fn for_error(error: &ValidationError<'_>) -> Value {
     }
 }
 
-/// Puts a stand-in at a path: a field goes, so that it has its default; an item of a list is replaced, so that the others keep their numbers.
-pub(super) fn put(spec: &mut Value, at: &[Segment], value: Value) {
+/// Puts a stand-in at a path: a field goes, so that it has its default; an item of a list is replaced, so that the others keep their
+/// numbers. Returns whether that changed anything.
+pub(crate) fn replace(spec: &mut Value, at: &[Segment], value: Value) -> bool {
     let Some((last, way)) = at.split_last() else {
-        *spec = value;
-        return;
+        return std::mem::replace(spec, value) != *spec;
     };
     let parent = way.iter().try_fold(spec, |value, step| match step {
         Segment::Field(name) => value.get_mut(name),
         Segment::Index(i) => value.get_mut(*i),
     });
     match (parent, last) {
-        (Some(Value::Object(map)), Segment::Field(name)) => drop(map.shift_remove(name)),
-        (Some(Value::Array(items)), Segment::Index(i)) => {
-            if let Some(item) = items.get_mut(*i) {
-                *item = value;
-            }
-        }
-        _ => {}
+        (Some(Value::Object(map)), Segment::Field(name)) => map.shift_remove(name).is_some(),
+        (Some(Value::Array(items)), Segment::Index(i)) => items
+            .get_mut(*i)
+            .is_some_and(|item| std::mem::replace(item, value) != *item),
+        _ => false,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Kinds of others.
 
+use crate::schema::nearest;
+
 /// What we know about a kind that the plane does not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OtherKind {
@@ -9,6 +11,20 @@ pub(crate) enum OtherKind {
     Kubernetes,
     /// Never heard of.
     Unknown,
+}
+
+/// Whether a group is one whose kinds a mesh reads.
+pub(crate) fn is_mesh_group(group: &str) -> bool {
+    group.ends_with(".istio.io")
+}
+
+/// Whether `written` can only be a slip for `group`, which is right for the kind: other vendors have kinds of the same names.
+pub(crate) fn mistyped_group(group: &str, written: &str) -> bool {
+    is_mesh_group(group)
+        && (written.is_empty()
+            || written == "istio.io"
+            || is_mesh_group(written)
+            || nearest(written, std::iter::once(group)).is_some())
 }
 
 /// What a kind is to us that is none of [`mesh_types::Kind`].
