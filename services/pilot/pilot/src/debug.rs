@@ -5,21 +5,26 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use mesh_api::pilot::{PilotStatus, RevisionStatus};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use xds_core::TypeId;
 
-use crate::peers::Peers;
+use crate::peers::{ConfigError, Peers};
 use crate::planner::Planner;
 use crate::roster::Roster;
+use crate::whole;
 
 /// Longest time one call waits.
 const MAX_WAIT: Duration = Duration::from_secs(600);
+
+/// How many configurations are printed at once.
+static PRINTING: Semaphore = Semaphore::const_new(2);
 
 /// What the API answers from.
 #[derive(Clone)]
@@ -145,45 +150,34 @@ async fn findings(State(api): State<Api>) -> Response {
 }
 
 async fn config(State(api): State<Api>, Path(proxy): Path<String>) -> Response {
-    match resources(&api, &proxy).await {
-        Ok(all) => Json(all).into_response(),
-        Err(response) => response,
-    }
+    resources(&api, &proxy, |all| all).await
 }
 
-/// Every resource a proxy should have, as proto3 JSON by kind.
-async fn resources(api: &Api, proxy: &str) -> Result<Value, Response> {
-    let Some(connection) = api.roster.find(proxy) else {
-        let message = match api.peers.holder(proxy).await {
-            Some(pilot) => format!("{proxy} is connected to {pilot}; ask that Pilot"),
-            None => format!("{proxy} is not connected; `flotilla proxy-status` lists who is"),
-        };
-        return Err(failure(StatusCode::NOT_FOUND, "unknown-proxy", message));
+/// Every resource a proxy should have, as proto3 JSON by kind, in the shape that `shape` gives it.
+async fn resources(api: &Api, proxy: &str, shape: fn(Value) -> Value) -> Response {
+    let internal = |what: &str| failure(StatusCode::INTERNAL_SERVER_ERROR, "internal", what);
+    // Much memory for a big mesh: others wait for their turn.
+    let Ok(_turn) = PRINTING.acquire().await else {
+        return internal("this Pilot is going away");
     };
-    let snapshot = connection.snapshot.borrow().clone();
-    // Much text for a big mesh: not on a worker that streams need.
+    let whole = match api.peers.config(proxy).await {
+        Ok(whole) => whole,
+        Err(error @ ConfigError::Unknown { .. }) => {
+            return failure(StatusCode::NOT_FOUND, "unknown-proxy", error.to_string());
+        }
+        Err(error) => {
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            return failure(status, "pilot-unavailable", error.to_string());
+        }
+    };
+    // And much text: not on a worker that streams need.
     let made = tokio::task::spawn_blocking(move || {
-        let list = |type_id: TypeId| {
-            let layers = snapshot.layers(type_id);
-            let print = |encoded: &std::sync::Arc<xds_core::Encoded>| {
-                envoy_json(encoded.any()).unwrap_or_else(
-                    || json!({ "name": &**encoded.name(), "error": "this resource cannot be printed" }),
-                )
-            };
-            Value::Array(layers.iter().map(print).collect())
-        };
-        json!({
-            "clusters": list(TypeId::Cds),
-            "endpoints": list(TypeId::Eds),
-            "listeners": list(TypeId::Lds),
-            "routes": list(TypeId::Rds),
-            "secrets": [],
-        })
+        whole::to_json(whole).and_then(|all| serde_json::to_vec(&shape(all)).ok())
     });
-    made.await.map_err(|_| {
-        let what = "the configuration could not be printed";
-        failure(StatusCode::INTERNAL_SERVER_ERROR, "internal", what)
-    })
+    match made.await {
+        Ok(Some(text)) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
+        Ok(None) | Err(_) => internal("the configuration could not be printed"),
+    }
 }
 
 /// An encoded `Any` as JSON with `@type`.
@@ -224,7 +218,7 @@ async fn syncz(State(api): State<Api>) -> Json<Value> {
     Json(Value::Array(entries))
 }
 
-/// What a proxy should have, in the shape of Envoy's own dump.
+/// [`envoy_dump`], for tools that read it.
 async fn config_dump(State(api): State<Api>, Query(query): Query<Which>) -> Response {
     let Some(proxy) = query.proxy else {
         return failure(
@@ -233,10 +227,11 @@ async fn config_dump(State(api): State<Api>, Query(query): Query<Which>) -> Resp
             "proxyID: name the proxy, as pod.namespace",
         );
     };
-    let all = match resources(&api, &proxy).await {
-        Ok(all) => all,
-        Err(response) => return response,
-    };
+    resources(&api, &proxy, envoy_dump).await
+}
+
+/// What a proxy should have, in the shape of Envoy's own dump.
+fn envoy_dump(all: Value) -> Value {
     let wrapped = |list: &Value, field: &str| -> Vec<Value> {
         list.as_array()
             .into_iter()
@@ -250,10 +245,10 @@ async fn config_dump(State(api): State<Api>, Query(query): Query<Which>) -> Resp
         .flatten()
         .map(|listener| json!({ "name": listener["name"], "active_state": { "listener": listener } }))
         .collect();
-    Json(json!({ "configs": [
+    json!({ "configs": [
         { "@type": "type.googleapis.com/envoy.admin.v3.ClustersConfigDump", "dynamic_active_clusters": wrapped(&all["clusters"], "cluster") },
         { "@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump", "dynamic_listeners": listeners },
         { "@type": "type.googleapis.com/envoy.admin.v3.RoutesConfigDump", "dynamic_route_configs": wrapped(&all["routes"], "route_config") },
         { "@type": "type.googleapis.com/envoy.admin.v3.EndpointsConfigDump", "dynamic_endpoint_configs": wrapped(&all["endpoints"], "endpoint_config") },
-    ]})).into_response()
+    ]})
 }

@@ -22,6 +22,7 @@ pub mod planner;
 pub mod roster;
 mod run;
 pub mod status;
+mod whole;
 
 pub use args::Args;
 pub use run::{RunError, run};

@@ -3,18 +3,22 @@
 //! Each Pilot keeps a fact about itself on the bus and answers questions about its own proxies; whoever is asked gathers the answers.
 //! A Pilot that is known and does not answer is named, never guessed.
 
+mod config;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bus::{Bus, Gather, Kv, Message};
 use bytes::Bytes;
-use mesh_api::pilot::{PilotStatus, Question, RevisionStatus};
+use mesh_api::pilot::{ConfigQuestion, PilotStatus, Question, RevisionStatus};
 use parking_lot::Mutex;
 use prost::Message as _;
 use service_kit::Stop;
 
 use crate::roster::Roster;
+
+pub use config::ConfigError;
 
 const BUCKET: &str = "pilots";
 const TTL: Duration = Duration::from_secs(15);
@@ -56,6 +60,7 @@ impl Peers {
     /// Keeps this Pilot registered and answers its peers until `stop`.
     pub async fn run(self: Arc<Self>, stop: Stop) -> Result<(), bus::BusError> {
         let mut questions = self.bus.subscribe(STATUS).await?;
+        let mut about_configs = self.bus.subscribe(config::SUBJECT).await?;
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
         loop {
             tokio::select! {
@@ -69,6 +74,10 @@ impl Peers {
                 question = questions.next() => {
                     let Some(question) = question else { break };
                     self.answer(&question).await;
+                }
+                question = about_configs.next() => {
+                    let Some(question) = question else { break };
+                    self.answer_config(&question).await;
                 }
             }
         }
@@ -98,6 +107,17 @@ impl Peers {
         };
         // A lost answer is a silent Pilot to the one who asked.
         let _ = message.respond(answer).await;
+    }
+
+    async fn answer_config(&self, message: &Message) {
+        let Ok(question) = ConfigQuestion::decode(message.payload.clone()) else {
+            return;
+        };
+        if question.pilot.is_empty() || question.pilot == self.roster.pilot() {
+            let part = config::part(&self.roster, &question);
+            // As above.
+            let _ = message.respond(part.encode_to_vec()).await;
+        }
     }
 
     /// Names of the other Pilots that are registered, or were when the bus was last there.
@@ -201,18 +221,6 @@ impl Peers {
         }
         sum.silent_pilots = silent.into_iter().collect();
         sum
-    }
-
-    /// The other Pilot a proxy is connected to, if there is one.
-    pub async fn holder(&self, proxy: &str) -> Option<String> {
-        let (pilots, _) = self.status().await;
-        let of = |status: &PilotStatus| {
-            let named = |p: &mesh_api::pilot::ProxyStatus| {
-                p.proxy == proxy || p.node_id == proxy || p.proxy.split('.').next() == Some(proxy)
-            };
-            status.proxies.iter().any(named)
-        };
-        pilots.into_iter().skip(1).find(of).map(|s| s.pilot)
     }
 
     /// Waits until a revision is live everywhere, or nobody is left to wait for but those who refuse it, or the deadline.

@@ -61,9 +61,14 @@ pub struct Arrival {
 }
 
 impl Connection {
+    /// What the proxy should have now.
+    pub fn current(&self) -> Arc<Snapshot> {
+        self.snapshot.borrow().clone()
+    }
+
     /// Highest revision that is live, `built` being the newest there is.
     fn live_revision(&self, built: u64) -> u64 {
-        let current = self.snapshot.borrow().clone();
+        let current = self.current();
         if self.session.lock().is_synced(&current) {
             self.live.fetch_max(built, SeqCst).max(built)
         } else {
@@ -80,7 +85,7 @@ impl Connection {
 
     fn status(&self, pilot: &str, built: u64) -> ProxyStatus {
         let live_revision = self.live_revision(built);
-        let current = self.snapshot.borrow().clone();
+        let current = self.current();
         let session = self.session.lock();
         let types = session
             .statuses()

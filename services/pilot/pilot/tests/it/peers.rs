@@ -6,6 +6,12 @@ use testkit::nats::Nats;
 use crate::ads::{Ads, CDS};
 use crate::rig::{Folder, Pilot, entry, get, json};
 
+/// What a proxy of the second Pilot should have.
+const CONFIGS: [&str; 2] = [
+    "/v1/proxies/q.default/config",
+    "/debug/config_dump?proxyID=q.default",
+];
+
 async fn join(folder: &Folder, nats: &Nats, name: &str) -> Pilot {
     let dir = folder.path().to_str().unwrap();
     let pilot = Pilot::start(&["--config-dir", dir, "--bus", &nats.url(), "--name", name]).await;
@@ -58,9 +64,13 @@ async fn any_pilot_answers_for_all() {
         let syncz = json(pilot.http, "/debug/syncz").await;
         assert_eq!(syncz.as_array().unwrap().len(), 2);
     }
-    let (status, body) = get(one.http, "/v1/proxies/q.default/config").await;
+    for path in CONFIGS {
+        let answers = (json(one.http, path).await, json(two.http, path).await);
+        assert_eq!(answers.0, answers.1, "{path}");
+    }
+    let (status, body) = get(one.http, "/v1/proxies/nobody.default/config").await;
     assert_eq!(status, 404);
-    assert!(body.contains("connected to pilot-2"), "{body}");
+    assert!(body.contains("nobody.default is not connected"), "{body}");
 
     // A change is live when it is live on the proxies of both.
     one.after(|| folder.write("b", &entry("b", 80, "10.1.0.2")))
@@ -93,6 +103,9 @@ async fn any_pilot_answers_for_all() {
         told(&one).await == (vec!["p.default".to_owned()], json!(["pilot-2"]))
     })
     .await;
+    let (status, body) = get(one.http, CONFIGS[0]).await;
+    assert_eq!(status, 503);
+    assert!(body.contains("pilot-2 did not answer"), "{body}");
     one.after(|| folder.write("a", &entry("a", 80, "10.1.0.3")))
         .await;
     on_one.next_of(crate::ads::EDS).await;
@@ -148,4 +161,62 @@ async fn a_dead_pilot_is_named() {
         told(&one).await.1 == json!([])
     })
     .await;
+}
+
+/// One that does not fit into a message comes in pieces, all of one moment although it changes all the time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_configuration_is_told_whole() {
+    let nats = Nats::start();
+    let folder = Folder::of(&[]);
+    let write = |fault: u32| {
+        let services: String = (0..400)
+            .map(|n| format!("{}---", entry(&format!("service-{n}"), 80, "10.1.0.1")))
+            .collect();
+        folder.write("services", &services);
+        let long = "x".repeat(2_000);
+        let rules: String = (0..400)
+            .map(|n| {
+                format!(
+                    r#"
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: v{n}, namespace: default}}
+spec:
+  hosts: [service-{n}.example.com]
+  http: [{{match: [{{uri: {{exact: /{long}}}}}], directResponse: {{status: {fault}}}}}]
+---"#
+                )
+            })
+            .collect();
+        folder.write("rules", &rules);
+    };
+    write(200);
+    let (one, two) = (
+        join(&folder, &nats, "pilot-1").await,
+        join(&folder, &nats, "pilot-2").await,
+    );
+    let mut on_two = Ads::sotw(&two, "q.default").await;
+    on_two.settle().await;
+    one.until("it knows the proxy", async || {
+        told(&one).await.0 == ["q.default"]
+    })
+    .await;
+    let path = CONFIGS[0];
+    let (_, whole) = get(two.http, path).await;
+    assert!(whole.len() > 2 * bus::MAX_PAYLOAD, "{}", whole.len());
+    assert_eq!(get(one.http, path).await, (200, whole));
+
+    let statuses = |config: &Value| -> Vec<u64> {
+        let hosts = config["routes"].as_array().unwrap().iter();
+        let hosts = hosts.flat_map(|r| r["virtualHosts"].as_array().unwrap());
+        let routes = hosts.flat_map(|host| host["routes"].as_array().unwrap());
+        let statuses = routes.filter_map(|route| route["directResponse"]["status"].as_u64());
+        statuses.collect()
+    };
+    for status in [201, 202, 203] {
+        write(status);
+        let found = statuses(&json(one.http, path).await);
+        assert_eq!(found.len(), 400);
+        assert!(found.iter().all(|s| *s == found[0]), "{found:?}");
+    }
 }
