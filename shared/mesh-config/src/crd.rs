@@ -1,4 +1,4 @@
-//! CustomResourceDefinitions of the kinds people write, made from the same types that decode them.
+//! CustomResourceDefinitions of the kinds people write, made from the same types that decode them. `deploy/crds` has them as files.
 
 use mesh_types::Kind;
 use serde_json::{Value, json};
@@ -167,6 +167,30 @@ mod tests {
                 structural(inner, &format!("{at}[]"));
             }
         }
+    }
+
+    /// `UPDATE_EXPECT=1 cargo test -p mesh-config crd` writes the files anew.
+    #[test]
+    fn the_files_to_install_are_fresh() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/crds");
+        let mut wanted = Vec::new();
+        for crd in crds() {
+            let name = format!("{}.yaml", crd["metadata"]["name"].as_str().unwrap());
+            let yaml = serde_saphyr::to_string(&crd).unwrap();
+            let text = format!(
+                "# Made by `UPDATE_EXPECT=1 cargo test -p mesh-config crd` from the types that decode the kind.\n{yaml}"
+            );
+            expect_test::expect_file![format!("{folder}/{name}")].assert_eq(&text);
+            let read: Value = serde_saphyr::from_str(&text).unwrap();
+            assert_eq!(read, crd, "{name}: reads back as it is");
+            wanted.push(name);
+        }
+        let files = std::fs::read_dir(folder).unwrap();
+        let mut found: Vec<String> = files
+            .map(|file| file.unwrap().file_name().into_string().unwrap())
+            .collect();
+        found.sort();
+        assert_eq!(found, wanted);
     }
 
     #[test]
