@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 
 use mesh_types::{Code, Finding};
 
-/// Most files of one source: 100 000.
+/// Most files of one source, and most folders: 100 000 each.
 pub const MAX_FILES: usize = 100_000;
 /// Deepest nesting of folders.
 const MAX_DEPTH: usize = 32;
@@ -73,6 +73,8 @@ pub(crate) struct Walk {
     pub(crate) troubles: Vec<Trouble>,
     /// Folders by the name they were reached by, and where that led.
     led: BTreeMap<(usize, PathBuf), (PathBuf, PathBuf)>,
+    /// The folders that are being read, each in the one before.
+    above: Vec<PathBuf>,
     /// Something vanished between being listed and being looked at.
     pub(crate) raced: bool,
 }
@@ -102,6 +104,22 @@ impl Walk {
             Ok(real) => real,
             Err(error) => return self.lose(index, name, &error),
         };
+        if self.above.contains(&real) {
+            let error = io::Error::other("it leads back to a folder that it stands in");
+            return self.lose(index, name, &error);
+        }
+        if self.led.len() >= MAX_FILES {
+            let error =
+                io::Error::other(format!("more than {MAX_FILES} folders; split the source"));
+            return self.lose(index, name, &error);
+        }
+        self.above.push(real.clone());
+        self.list(index, name, path, real, depth);
+        self.above.pop();
+    }
+
+    /// What is in a folder; `real` is where `path` leads.
+    fn list(&mut self, index: usize, name: &Path, path: &Path, real: PathBuf, depth: usize) {
         self.watched.folders.insert(real.clone());
         // A Kubernetes mount: files are links into a folder that is swapped as a whole.
         let data = real.join("..data");

@@ -149,6 +149,11 @@ impl Workload {
                     "LABELS": labels,
                 },
             },
+            // As Istio's agents start their Envoys: without it, an ordinary pattern would be rejected as too large.
+            "layered_runtime": { "layers": [
+                { "name": "defaults", "static_layer": { "re2.max_program_size.error_level": 32768 } },
+                { "name": "admin", "admin_layer": {} },
+            ] },
             "admin": { "address": socket(address.to_string(), ADMIN_PORT) },
             "dynamic_resources": {
                 "ads_config": {
