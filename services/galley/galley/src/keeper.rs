@@ -379,7 +379,7 @@ impl Keeper {
             Ok(None) | Err(_) => 0,
         };
         let took = began.elapsed();
-        self.metrics.committed(admission.changes.len(), took);
+        self.metrics.committed(request.upserts.len(), took);
         tracing::info!(revision, summary = request.summary, ?took, "committed");
         self.advance(admission.changes, revision, committed_us)
             .await;

@@ -156,7 +156,7 @@ impl Metrics {
         }
     }
 
-    /// A change set was stored.
+    /// A change set was stored, with so many objects that are new or changed.
     pub fn committed(&self, objects: usize, took: Duration) {
         self.0.passed.inc_by(objects as u64);
         self.0.commit_seconds.observe(took.as_secs_f64());
