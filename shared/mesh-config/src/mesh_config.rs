@@ -255,6 +255,24 @@ mod tests {
     }
 
     #[test]
+    fn of_providers_those_that_log_to_files_are_acted_on() {
+        findings(
+            &decode_mesh_config(
+                "extensionProviders: [{name: a, envoyFileAccessLog: {path: /dev/stdout}}, {name: b, zipkin: {}}]\n\
+                 defaultProviders: {accessLogging: [a, envoy, b, nobody], metrics: [prometheus, b], tracing: [b]}",
+            )
+            .1,
+            expect![[r#"
+                Warning extensionProviders[1]: this version acts on providers of envoyFileAccessLog only [not-supported]
+                Warning defaultProviders.accessLogging[2]: no provider of envoyFileAccessLog has this name: nothing is logged for it [not-supported]
+                Warning defaultProviders.accessLogging[3]: no provider of envoyFileAccessLog has this name: nothing is logged for it [not-supported]
+                Warning defaultProviders.tracing: this version does not act on it: proxies trace as their bootstrap says [not-supported]
+                Warning defaultProviders.metrics[1]: this version acts on prometheus only [not-supported]
+            "#]],
+        );
+    }
+
+    #[test]
     fn fields_that_nobody_knows_are_errors_and_others_are_told() {
         let (config, found) = decode_mesh_config(
             "trustDomian: x\nextensionProviders: []\nmixer_check_server: x\nproxyListenPort: 0\ndefaultConfig: {concurrency: 2, proxyStatsMatcher: {}, tracing: {zipkin: {}, sampling: 200}, nope: 1}\n",
@@ -264,7 +282,6 @@ mod tests {
             &found,
             expect![[r#"
                 Error trustDomian: no such field; did you mean trustDomain? [unknown-field]
-                Warning extensionProviders: this version does not act on the field; it is kept as written [not-supported]
                 Warning mixerCheckServer: Istio no longer acts on the field, and neither does this plane; remove it [no-effect]
                 Warning defaultConfig.proxyStatsMatcher: this version does not act on the field; it is kept as written [not-supported]
                 Error defaultConfig.nope: no such field; there are availabilityZone, binaryPath, caCertificatesPem, concurrency, configPath, connectTimeout, connectionSettings, discoveryAddress, gatewayTopology, proxyAdminPort, statNameLength, statusPort, .. [unknown-field]

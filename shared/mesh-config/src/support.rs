@@ -6,6 +6,7 @@
 mod kinds;
 mod mesh_fields;
 mod notes;
+mod providers;
 
 pub(crate) use kinds::{OtherKind, is_mesh_group, mistyped_group, other_kind};
 pub(crate) use mesh_fields::add_unused_mesh_fields;

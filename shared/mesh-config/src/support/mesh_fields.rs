@@ -5,6 +5,8 @@ use crate::schema::Unused::{self, Elsewhere, NotYet, Removed};
 type Table = [(Unused, &'static [&'static str])];
 
 const MESH_CONFIG: &Table = &[
+    // What of them is not acted on, `notes` tell.
+    (Elsewhere, &["extensionProviders", "defaultProviders"]),
     (
         NotYet,
         &[
@@ -14,8 +16,6 @@ const MESH_CONFIG: &Table = &[
             "caCertificates",
             "certificates",
             "ca",
-            "extensionProviders",
-            "defaultProviders",
             "discoverySelectors",
             "meshMTLS",
             "tlsDefaults",

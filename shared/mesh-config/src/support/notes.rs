@@ -189,4 +189,5 @@ fn mesh(r: &mut Report, config: &MeshConfig) {
         config.zone_aware_lb_setting.is_some(),
         "every zone is treated alike",
     );
+    super::providers::notes(r, config);
 }
