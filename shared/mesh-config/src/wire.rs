@@ -118,6 +118,7 @@ mod tests {
             hostname: host.clone(),
             name: "reviews".into(),
             registry: Registry::Kubernetes,
+            entry: "".into(),
             resolution: ServiceResolution::ClientSideLb,
             external: false,
             addresses: vec!["10.0.0.1".into()],

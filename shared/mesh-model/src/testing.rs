@@ -172,6 +172,7 @@ impl World {
                     } else {
                         Registry::Kubernetes
                     },
+                    entry: if external { name.into() } else { "".into() },
                     resolution: match option("alias") {
                         Some(_) => ServiceResolution::Alias,
                         None => ServiceResolution::ClientSideLb,

@@ -82,6 +82,7 @@ fn service_record(host: &Hostname, meta: &Meta, entry: &ServiceEntry) -> MeshSer
         hostname: host.clone(),
         name: host.to_arc(),
         registry: Registry::External,
+        entry: meta.key.name.clone(),
         resolution: match entry.resolution {
             Resolution::None => ServiceResolution::Passthrough,
             Resolution::Static => ServiceResolution::ClientSideLb,

@@ -124,6 +124,7 @@ fn service_record(meta: &Meta, service: &Service, context: &Context<'_>) -> Opti
         hostname,
         name: name.clone(),
         registry: Registry::Kubernetes,
+        entry: "".into(),
         resolution,
         external: false,
         addresses,

@@ -66,6 +66,9 @@ pub struct MeshService {
     pub name: Arc<str>,
     /// Where it was declared.
     pub registry: Registry,
+    /// Name of the ServiceEntry that declares it, of the oldest if there are several; empty for a Kubernetes Service.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub entry: Arc<str>,
     /// How endpoints are found.
     pub resolution: ServiceResolution,
     /// Whether it lies outside the mesh.

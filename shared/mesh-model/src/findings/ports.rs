@@ -95,14 +95,11 @@ fn say(service: &Arc<Service>, port: usize, winner: &Service, report: &mut Repor
     );
 }
 
-/// The object that declares a service, as far as the record says: a ServiceEntry's name is not in it.
+/// The object that declares a service: what its author wrote.
 fn declared(service: &Service) -> Key {
-    match service.registry {
-        Registry::Kubernetes => Key::new(
-            Kind::Service,
-            service.key.namespace.clone(),
-            service.name.clone(),
-        ),
-        Registry::External => service.key.clone(),
-    }
+    let (kind, name) = match service.registry {
+        Registry::Kubernetes => (Kind::Service, &service.name),
+        Registry::External => (Kind::ServiceEntry, &service.entry),
+    };
+    Key::new(kind, service.key.namespace.clone(), name.clone())
 }

@@ -132,7 +132,7 @@ fn c_008_and_c_017_services_that_cannot_be_told_apart() {
         expect![[r#"
             Service n/w: spec.ports[0]: w.n.svc.cluster.local has no address, and port 27017 of every address belongs to m.com, which is older; give it addresses, or another port [no-effect]
             Service n/z: spec.ports[0]: z.n.svc.cluster.local has no address, and port 9000 of every address belongs to x.com, which is older; give it addresses, or another port [no-effect]
-            MeshService n/y.com: spec.ports[0]: y.com has no address, and port 9000 of every address belongs to x.com, which is older; give it addresses, or another port [no-effect]
+            ServiceEntry n/y.com: spec.ports[0]: y.com has no address, and port 9000 of every address belongs to x.com, which is older; give it addresses, or another port [no-effect]
         "#]],
     );
 }
