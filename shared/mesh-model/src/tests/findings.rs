@@ -128,10 +128,12 @@ fn sidecars_beside_others_and_hosts_that_are_not_there() {
 fn c_008_and_c_017_services_that_cannot_be_told_apart() {
     check(
         "svc x.com.n tcp:9000 tcp:9001 se\nsvc y.com.n tcp:9000 http:9001 tls:9000 se\nsvc z.n auto:9000\nsvc v.n tcp:9000 ip=10.96.0.1\nsvc e.com.m tcp:9000 se export=m\n\
-         svc m.com.n mongo:27017 se\nsvc w.n http:27017",
+         svc m.com.n mongo:27017 se\nsvc w.n http:27017\n\
+         svc f.com.n tcp:9000 tls:9002 se ip=10.0.0.1\nsvc g.com.n tcp:9000 tls:9002 se ip=10.0.0.1\nsvc h.com.n tcp:9000 se ip=10.0.0.2",
         expect![[r#"
             Service n/w: spec.ports[0]: w.n.svc.cluster.local has no address, and port 27017 of every address belongs to m.com, which is older; give it addresses, or another port [no-effect]
             Service n/z: spec.ports[0]: z.n.svc.cluster.local has no address, and port 9000 of every address belongs to x.com, which is older; give it addresses, or another port [no-effect]
+            ServiceEntry n/g.com: spec.ports[0]: port 9000 of 10.0.0.1 belongs to f.com, which is older; give g.com another address, or another port [no-effect]
             ServiceEntry n/y.com: spec.ports[0]: y.com has no address, and port 9000 of every address belongs to x.com, which is older; give it addresses, or another port [no-effect]
         "#]],
     );

@@ -30,7 +30,6 @@ use std::sync::Arc;
 
 use envoy_api::envoy::config::listener::v3::Listener;
 use mesh_model::{Interception, View};
-use mesh_types::Hostname;
 use prost::Message;
 use xds_core::{Encoded, TypeId};
 
@@ -87,21 +86,6 @@ pub struct Listeners {
     pub resources: Vec<Arc<Encoded>>,
     /// Names of the RouteConfigurations that they refer to.
     pub route_names: BTreeSet<Arc<str>>,
-    /// Services that lost an address and port to others, in the order they were met.
-    pub conflicts: Vec<Conflict>,
-}
-
-/// A service that another one shuts out of a listener.
-///
-/// Counted as `pilot_conflict_outbound_listener_tcp_over_current_tcp`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Conflict {
-    /// Name of the listener.
-    pub listener: String,
-    /// The service that came first.
-    pub winner: Hostname,
-    /// The service that has a cluster, but no way to it here.
-    pub loser: Hostname,
 }
 
 /// Outbound listeners of a sidecar, the forward proxy's and virtualOutbound included.
@@ -109,12 +93,9 @@ pub fn outbound(view: &View, key: &OutboundKey, memo: &Memos) -> Listeners {
     let facts = Arc::new(Facts::outbound(view, key));
     let mut plans = outbound::plan(view, key, &facts);
     if key.http_proxy_port != 0 {
-        plans
-            .listeners
-            .push(http_proxy::plan(&facts, key.http_proxy_port));
+        plans.push(http_proxy::plan(&facts, key.http_proxy_port));
     }
-    let mut out = encode(&facts, plans.listeners, memo);
-    out.conflicts = plans.conflicts;
+    let mut out = encode(&facts, plans, memo);
     if key.interception != Interception::None {
         let what = What::VirtualOutbound {
             port: u16::try_from(view.mesh.proxy_listen_port).unwrap_or(15001),

@@ -7,25 +7,16 @@ use std::sync::Arc;
 use mesh_config::resource::normal::{Health, MeshPort, Registry, ServiceResolution};
 use mesh_config::resource::sidecar::CaptureMode;
 use mesh_model::{EgressListener, Interception, Service, View};
-use mesh_types::{Hostname, Protocol};
+use mesh_types::Protocol;
 
 use super::chains::{ByHost, Target};
-use super::convert::{is_wildcard, listener_name};
+use super::convert::is_wildcard;
 use super::facts::Facts;
 use super::hcm::Side;
 use super::plan::{ChainPlan, ListenerPlan, Match, Stack, add_chains};
+use super::ports;
 use super::vips::Vips;
-use super::{Conflict, ports};
 use crate::OutboundKey;
-
-/// What the listeners of a class will be.
-#[derive(Debug, Default)]
-pub struct Plans {
-    /// The listeners by bind and port.
-    pub listeners: Vec<ListenerPlan>,
-    /// Services that lost to others.
-    pub conflicts: Vec<Conflict>,
-}
 
 /// What kind of traffic an address and port takes so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,22 +41,21 @@ struct Entry {
     class: Class,
     /// Protocol of the first service.
     protocol: Protocol,
-    /// The first service.
-    owner: Hostname,
     bound: bool,
     /// Made by an egress listener with a port: the catch-all adds nothing.
     locked: bool,
     chains: Vec<ChainPlan>,
 }
 
-/// The listeners of a class.
-pub fn plan(view: &View, key: &OutboundKey, facts: &Facts) -> Plans {
+/// The listeners of a class, by bind and port.
+///
+/// A service that another shuts out of an address and port is told by a finding of the mesh, see `mesh_model`'s `findings/ports.rs`.
+pub fn plan(view: &View, key: &OutboundKey, facts: &Facts) -> Vec<ListenerPlan> {
     let mut planner = Planner {
         view,
         key,
         facts,
         entries: BTreeMap::new(),
-        conflicts: Vec::new(),
     };
     for egress in view.egress.iter() {
         planner.egress(egress);
@@ -80,10 +70,7 @@ pub fn plan(view: &View, key: &OutboundKey, facts: &Facts) -> Plans {
             side: Side::Outbound,
             chains: entry.chains,
         });
-    Plans {
-        listeners: listeners.collect(),
-        conflicts: planner.conflicts,
-    }
+    listeners.collect()
 }
 
 struct Planner<'a> {
@@ -91,7 +78,6 @@ struct Planner<'a> {
     key: &'a OutboundKey,
     facts: &'a Facts,
     entries: BTreeMap<(Arc<str>, u16), Entry>,
-    conflicts: Vec<Conflict>,
 }
 
 /// The egress listener at hand.
@@ -227,8 +213,6 @@ impl<'a> Planner<'a> {
             && e.protocol != port.protocol
             && (alone(e.protocol) || alone(port.protocol))
         {
-            let owner = e.owner.clone();
-            self.lost(&place, owner, service);
             return;
         }
 
@@ -261,10 +245,7 @@ impl<'a> Planner<'a> {
                 if entry.class != class {
                     entry.class = Class::Auto;
                 }
-                let owner = entry.owner.clone();
-                if add_chains(&mut entry.chains, chains) {
-                    self.lost(&place, owner, service);
-                }
+                add_chains(&mut entry.chains, chains);
             }
             _ => {
                 let mut apart = Vec::new();
@@ -274,23 +255,12 @@ impl<'a> Planner<'a> {
                 let entry = Entry {
                     class: if sniffed { Class::Auto } else { class },
                     protocol: port.protocol,
-                    owner: service.hostname.clone(),
                     bound: at.bound,
                     locked: false,
                     chains,
                 };
                 self.entries.insert(place, entry);
             }
-        }
-    }
-
-    fn lost(&mut self, place: &(Arc<str>, u16), winner: Hostname, loser: &Service) {
-        if winner != loser.hostname {
-            self.conflicts.push(Conflict {
-                listener: listener_name(&place.0, place.1),
-                winner,
-                loser: loser.hostname.clone(),
-            });
         }
     }
 }

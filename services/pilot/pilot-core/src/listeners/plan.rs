@@ -108,24 +108,17 @@ fn is_any_v6(net: &str) -> bool {
     matches!(net, "::" | "::/0")
 }
 
-/// Adds chains, each with what the ones before it leave of its match; whether something was left out.
-pub fn add_chains(
-    chains: &mut Vec<ChainPlan>,
-    incoming: impl IntoIterator<Item = ChainPlan>,
-) -> bool {
-    let mut refused = false;
+/// Adds chains, each with what the ones before it leave of its match.
+pub fn add_chains(chains: &mut Vec<ChainPlan>, incoming: impl IntoIterator<Item = ChainPlan>) {
     for mut chain in incoming {
-        let wanted = chain.matching.clone();
         let left = chains
             .iter()
-            .try_fold(wanted.clone(), |left, taken| left.without(&taken.matching));
-        refused |= left.as_ref() != Some(&wanted);
+            .try_fold(chain.matching, |left, taken| left.without(&taken.matching));
         if let Some(left) = left {
             chain.matching = left;
             chains.push(chain);
         }
     }
-    refused
 }
 
 /// What a chain does.
