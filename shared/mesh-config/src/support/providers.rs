@@ -30,9 +30,14 @@ pub(super) fn notes(r: &mut Report, config: &MeshConfig) {
         }
     };
     r.field("defaultProviders", |r| {
-        for (i, name) in list(defaults.get("accessLogging")).iter().flatten().enumerate() {
+        for (i, name) in list(defaults.get("accessLogging"))
+            .iter()
+            .flatten()
+            .enumerate()
+        {
             if !name.as_str().is_some_and(is_file) {
-                let what = "no provider of envoyFileAccessLog has this name: nothing is logged for it";
+                let what =
+                    "no provider of envoyFileAccessLog has this name: nothing is logged for it";
                 r.item("accessLogging", i, |r| r.say(Code::NotSupported, what));
             }
         }
