@@ -11,10 +11,34 @@ use super::Origin;
 use crate::Meta;
 use crate::check::names;
 use crate::mesh_config::{self, MESH_CONFIG_NAME};
-use crate::schema::{Problems, describe};
+use crate::schema::{Problems, describe, nearest};
 
 /// Annotations that repeat the object or record who wrote it: content for the API server, none for the mesh.
 const DROPPED: &[&str] = &["kubectl.kubernetes.io/last-applied-configuration"];
+
+/// Fields that are read.
+const READ: &[&str] = &[
+    "name",
+    "namespace",
+    "labels",
+    "annotations",
+    "creationTimestamp",
+];
+
+/// Fields that the API server keeps, and that mean nothing here.
+const LEFT_ALONE: &[&str] = &[
+    "clusterName",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "finalizers",
+    "generateName",
+    "generation",
+    "managedFields",
+    "ownerReferences",
+    "resourceVersion",
+    "selfLink",
+    "uid",
+];
 
 /// Annotations that only the plane itself may set.
 const INTERNAL: &[&str] = &[
@@ -119,6 +143,17 @@ pub(super) fn read(
     }
     let created_us =
         created(map.remove("creationTimestamp"), problems).unwrap_or(origin.created_us);
+    for field in map
+        .keys()
+        .filter(|field| !LEFT_ALONE.contains(&field.as_str()))
+    {
+        let known = READ.iter().chain(LEFT_ALONE).copied();
+        let hint = nearest(field, known).map_or("; settings stand under spec".to_owned(), |near| {
+            format!("; did you mean {near}?")
+        });
+        let message = format!("no such field{hint}");
+        problems.push(path(field), Code::UnknownField, message);
+    }
     let name = name?;
     if !names::is_subdomain(&name) {
         let message = format!(

@@ -78,7 +78,7 @@ fn kinds_and_versions_of_others() {
 #[test]
 fn metadata_is_checked() {
     check(
-        "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata:\n  name: A_b\n  namespace: -x\n  labels: {a/b/c: x, app: 7, ok: 'a b', empty: null}\n  annotations: {internal.istio.io/parents: x, istio.io/dry-run: 'true'}\n  creationTimestamp: yesterday\nspec: {address: 1.2.3.4}\n---\n{apiVersion: v1, kind: Pod, metadata: {generateName: x-}}\n---\n{apiVersion: v1, kind: Pod, metadata: {name: 7}}\n---\n{apiVersion: v1, kind: Pod}\n---\n{apiVersion: v1, metadata: {name: x}}\n---\n{kind: Pod, metadata: {name: x}}",
+        "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata:\n  name: A_b\n  namespace: -x\n  labels: {a/b/c: x, app: 7, ok: 'a b', empty: null}\n  annotations: {internal.istio.io/parents: x, istio.io/dry-run: 'true'}\n  creationTimestamp: yesterday\n  uid: x\n  namspace: y\n  hosts: [z]\nspec: {address: 1.2.3.4}\n---\n{apiVersion: v1, kind: Pod, metadata: {generateName: x-}}\n---\n{apiVersion: v1, kind: Pod, metadata: {name: 7}}\n---\n{apiVersion: v1, kind: Pod}\n---\n{apiVersion: v1, metadata: {name: x}}\n---\n{kind: Pod, metadata: {name: x}}",
         expect![[r#"
             Error f.yaml:1: WorkloadEntry -x/A_b: metadata.namespace: "-x" is no name; use letters, digits and -, at most 63, a letter or digit at both ends [malformed]
             Error f.yaml:1: WorkloadEntry -x/A_b: metadata.labels.app: want text, got 7; put it in quotes [wrong-type]
@@ -87,12 +87,14 @@ fn metadata_is_checked() {
             Error f.yaml:1: WorkloadEntry -x/A_b: metadata.annotations["internal.istio.io/parents"]: only the plane itself sets this annotation; remove it [conflict]
             Error f.yaml:1: WorkloadEntry -x/A_b: metadata.annotations["istio.io/dry-run"]: dry run is for AuthorizationPolicy, not for a WorkloadEntry; remove it [conflict]
             Error f.yaml:1: WorkloadEntry -x/A_b: metadata.creationTimestamp: "yesterday" is no time; write for example 2024-05-01T12:00:00Z [malformed]
+            Error f.yaml:1: WorkloadEntry -x/A_b: metadata.namspace: no such field; did you mean namespace? [unknown-field]
+            Error f.yaml:1: WorkloadEntry -x/A_b: metadata.hosts: no such field; settings stand under spec [unknown-field]
             Error f.yaml:1: WorkloadEntry -x/A_b: metadata.name: "A_b" is no name; use lower-case letters, digits, - and ., at most 253, letters or digits at both ends [malformed]
-            Error f.yaml:10: metadata.name: metadata.name must be set; generateName is for the API server alone (in a Pod) [not-an-object]
-            Error f.yaml:12: metadata.name: metadata.name must be text; put it in quotes (in a Pod) [not-an-object]
-            Error f.yaml:14: metadata.name: metadata.name must be set (in a Pod) [not-an-object]
-            Error f.yaml:16: kind must be set [not-an-object]
-            Error f.yaml:18: apiVersion of this Pod must be set [not-an-object]
+            Error f.yaml:13: metadata.name: metadata.name must be set; generateName is for the API server alone (in a Pod) [not-an-object]
+            Error f.yaml:15: metadata.name: metadata.name must be text; put it in quotes (in a Pod) [not-an-object]
+            Error f.yaml:17: metadata.name: metadata.name must be set (in a Pod) [not-an-object]
+            Error f.yaml:19: kind must be set [not-an-object]
+            Error f.yaml:21: apiVersion of this Pod must be set [not-an-object]
         "#]],
     );
 }
