@@ -11,6 +11,8 @@ use mesh_model::{Interception, Mesh, Proxy, ServiceTarget, View, ViewKey};
 use mesh_types::Labels;
 use serde_json::Value;
 
+use crate::proxy_config::HttpSettings;
+
 /// Everything that outbound (sidecar) or gateway (router) generation reads from a proxy.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct OutboundKey {
@@ -93,7 +95,7 @@ pub struct ProxyConfigFacts {
     /// What stands in front of a gateway.
     pub gateway_topology: Option<GatewayTopology>,
     /// Connection limits and headers.
-    pub http: crate::listeners::HttpSettings,
+    pub http: HttpSettings,
 }
 
 impl ProxyConfigFacts {
@@ -105,7 +107,7 @@ impl ProxyConfigFacts {
             value => serde_json::from_value(value.clone()).unwrap_or_default(),
         };
         ProxyConfigFacts {
-            http: crate::listeners::HttpSettings::of(&own, default),
+            http: HttpSettings::of(&own, default),
             tracing: own.tracing.or_else(|| default.tracing.clone()),
             gateway_topology: own
                 .gateway_topology

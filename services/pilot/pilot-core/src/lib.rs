@@ -14,6 +14,7 @@ pub mod listeners;
 pub mod memo;
 pub mod naming;
 mod proto;
+pub mod proxy_config;
 pub mod routes;
 #[cfg(test)]
 mod testing;

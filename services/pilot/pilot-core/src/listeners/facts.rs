@@ -9,9 +9,9 @@ use mesh_model::{ProxyKind, View};
 use mesh_types::version_of;
 
 use super::access_log::{self, LogFile};
-use super::settings::{self, HttpSettings};
 use crate::class::ProxyConfigFacts;
 use crate::naming::{self, ClusterName};
+use crate::proxy_config::{self, HttpSettings};
 use crate::{InboundKey, OutboundKey};
 
 /// Everything that is the same for all listeners of a class. Free of names of proxies and namespaces, so that classes share encodings.
@@ -156,7 +156,7 @@ impl Inner {
             detection_timeout: mesh.protocol_detection_timeout,
             fallback: String::new(),
             metrics: !vanilla && prometheus(mesh),
-            trusted_proxies: settings::trusted_proxies(topology),
+            trusted_proxies: proxy_config::trusted_proxies(topology),
             forward_client_cert: topology.and_then(|t| t.forward_client_cert_details.clone()),
             proxy_protocol: topology.is_some_and(|t| t.proxy_protocol.is_some()),
         }
@@ -193,7 +193,7 @@ fn tracing(mesh: &MeshConfig, config: &ProxyConfigFacts) -> Option<Tracing> {
         } else {
             1.0
         }),
-        max_path_tag_length: settings::max_path_tag_length(own),
+        max_path_tag_length: proxy_config::max_path_tag_length(own),
         istio_tags: tags.unwrap_or(true),
     })
 }

@@ -20,8 +20,8 @@ use super::access_log;
 use super::convert::ZERO;
 use super::facts::{self, Facts};
 use super::istio_filters;
-use super::settings::ConnectionSettings;
 use crate::proto::{self, duration};
+use crate::proxy_config::ConnectionSettings;
 
 /// Name of the filter, as Envoy and EnvoyFilter authors know it.
 pub const NAME: &str = "envoy.filters.network.http_connection_manager";

@@ -19,7 +19,6 @@ mod istio_filters;
 mod outbound;
 mod plan;
 mod ports;
-mod settings;
 mod tcp;
 #[cfg(test)]
 mod tests;
@@ -39,7 +38,6 @@ use plan::{ListenerPlan, Stack};
 
 pub use facts::Facts;
 pub(crate) use inbound::captured_targets;
-pub use settings::{ClientCertDetails, ConnectionSettings, HttpSettings, ProxyHeaders};
 pub use vips::Vips;
 
 /// Everything that one outbound or gateway listener is made from.

@@ -1,4 +1,4 @@
-//! What listeners read of a ProxyConfig: connection limits and header behaviour.
+//! What is read of a ProxyConfig: connection limits and header behaviour.
 
 use mesh_config::resource::Duration;
 use mesh_config::resource::mesh::{GatewayTopology, ProxyConfig, Tracing};
