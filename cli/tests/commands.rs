@@ -8,6 +8,7 @@
 
 mod support;
 
+use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -93,6 +94,49 @@ fn every_mistake_has_a_line_and_the_exit_code_is_1() {
             "{first}"
         );
     }
+}
+
+#[test]
+fn an_object_in_two_files_is_told() {
+    let dir = folder(&[("a.yaml", GOOD), ("b.yaml", GOOD)]);
+    let (code, out, error) = flotilla(&["validate", "-f", dir.path().to_str().unwrap()], &[]);
+    assert_eq!(code, 1, "{error}");
+    let second = format!(
+        "{}/b.yaml: error: ServiceEntry shop/web: ",
+        dir.path().display()
+    );
+    assert!(out.starts_with(&second), "{out}");
+    assert!(
+        out.contains("a.yaml already") && out.ends_with("[duplicate-object]\n"),
+        "{out}"
+    );
+}
+
+#[test]
+fn mesh_settings_and_the_standard_input_are_checked() {
+    let dir = folder(&[("mesh.yaml", "trustDomian: x\n")]);
+    let mesh = dir.path().join("mesh.yaml").display().to_string();
+    let (code, out, _) = flotilla(&["validate", "--mesh-config", &mesh], &[]);
+    assert_eq!(code, 1);
+    assert!(out.contains("did you mean trustDomain?"), "{out}");
+
+    let mut child = Command::new(FLOTILLA)
+        .args(["validate", "-f", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(BAD.as_bytes())
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let out = String::from_utf8(output.stdout).unwrap();
+    assert!(out.contains("spec.http[0].timeout: "), "{out}");
 }
 
 #[test]

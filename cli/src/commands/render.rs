@@ -42,17 +42,16 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut scanner = Scanner::new(args.config_dir, "default").with_mesh_config(args.mesh_config);
     let (scan, _) = scanner.scan();
-    for finding in scan
-        .findings()
-        .filter(|finding| finding.level == Level::Error)
-    {
-        eprintln!("{}", Report::from(finding).line());
-    }
     let mut files = Files::new(Options {
         domain: (*args.domain).into(),
         ..Options::default()
     });
-    let arrived = files.take(&scan).context("there is no configuration")?;
+    let arrived = files.take(&scan);
+    let refusals = files.findings().iter();
+    for finding in refusals.filter(|finding| finding.level == Level::Error) {
+        eprintln!("{}", Report::from(finding).line());
+    }
+    let arrived = arrived.context("there is no configuration")?;
     let (mesh, _) = Mesh::default().apply(arrived.revision, &arrived.changes);
     let mut proxy = Proxy::parse(&node(&args.node)?)?;
     mesh.complete(&mut proxy);

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use config_source::Scanner;
+use mesh_registry::Options;
+use pilot::files::Files;
 
 use crate::report::Report;
 use crate::table::{self, Output};
@@ -12,9 +14,18 @@ use crate::table::{self, Output};
 /// Flags.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// File or folder to check; repeatable
-    #[arg(short, long = "filename", value_name = "FILE|DIR", required = true)]
+    /// File or folder to check, - for the standard input; repeatable
+    #[arg(
+        short,
+        long = "filename",
+        value_name = "FILE|DIR",
+        required_unless_present = "mesh_config"
+    )]
     filename: Vec<PathBuf>,
+
+    /// File with the mesh's settings (MeshConfig)
+    #[arg(long, alias = "meshConfig", value_name = "FILE")]
+    mesh_config: Option<PathBuf>,
 
     /// Namespace of objects that name none
     #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
@@ -26,14 +37,20 @@ pub struct Args {
 }
 
 /// Prints one line per finding; fails if one is an error.
-pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    // A name mistyped in a script must not pass for good configuration.
-    for path in &args.filename {
-        std::fs::metadata(path).with_context(|| format!("-f {}", path.display()))?;
+pub fn run(mut args: Args) -> anyhow::Result<ExitCode> {
+    for path in args.filename.iter_mut().filter(|path| **path == *"-") {
+        *path = "/dev/stdin".into();
     }
-    let mut scanner = Scanner::new(args.filename, &*args.namespace);
-    let (scan, _) = scanner.scan();
-    let reports: Vec<Report> = scan.findings().map(Report::from).collect();
+    // A name mistyped in a script must not pass for good configuration.
+    let named = args.filename.iter().map(|path| ("-f", path));
+    for (flag, path) in named.chain(args.mesh_config.iter().map(|path| ("--mesh-config", path))) {
+        std::fs::metadata(path).with_context(|| format!("{flag} {}", path.display()))?;
+    }
+    let scanner = Scanner::new(args.filename, &*args.namespace);
+    let (scan, _) = scanner.with_mesh_config(args.mesh_config).scan();
+    let mut files = Files::new(Options::default());
+    files.take(&scan);
+    let reports: Vec<Report> = files.findings().iter().map(Report::from).collect();
     if args.output.is_table() {
         reports
             .iter()
