@@ -179,6 +179,49 @@ fn a_refused_definition_in_front_does_not_hide_a_good_one_behind() {
 }
 
 #[test]
+fn a_refused_definition_in_force_is_not_replaced_by_the_one_behind() {
+    check(
+        &["/a/x.yaml: one=1", "/b/y.yaml: one=2"],
+        &["/a/x.yaml: !one", "/b/y.yaml: one=3"],
+        expect![[r#"
+            no objects
+            /b/y.yaml: ConfigMap shop/one: ConfigMap shop/one is defined in /a/x.yaml already, and that one is in force; remove one of them [duplicate-object]
+            one=1 in /a/x.yaml
+        "#]],
+    );
+}
+
+#[test]
+fn a_refused_object_goes_with_its_file() {
+    let mut mesh = Mesh::new(&["/a/x.yaml: one=1", "/b/y.yaml: one=2"]);
+    mesh.scan(&["/a/x.yaml: !one", "/b/y.yaml: one=2"]);
+    expect![[r#"
+        1 changed
+        one=2 in /b/y.yaml
+    "#]]
+    .assert_eq(&mesh.scan(&["/b/y.yaml: one=2"]));
+    mesh.scan(&["/b/y.yaml: !one"]);
+    expect![[r#"
+        1 gone
+    "#]]
+    .assert_eq(&mesh.scan(&[]));
+}
+
+#[test]
+fn an_object_moved_between_two_files_that_both_change_is_there_throughout() {
+    check(
+        &["/a/x.yaml: one=1 two=1", "/a/y.yaml: three=1"],
+        &["/a/x.yaml: two=2", "/a/y.yaml: three=2 one=1"],
+        expect![[r#"
+            2 changed, 1 moved to another file
+            one=1 in /a/y.yaml
+            three=2 in /a/y.yaml
+            two=2 in /a/x.yaml
+        "#]],
+    );
+}
+
+#[test]
 fn an_object_moved_and_broken_at_once_stays() {
     check(
         &["/a/x.yaml: one=1"],
