@@ -273,10 +273,8 @@ impl AdsStream {
 
     fn handle(&mut self, message: Bytes) -> Result<(), Status> {
         let Phase::Live {
-            current,
             connection,
             settled,
-            converging,
             ..
         } = &mut self.phase
         else {
@@ -299,18 +297,9 @@ impl AdsStream {
             Outcome::Known {
                 type_id, answer, ..
             } => match answer {
-                Answer::None => {}
+                // Whether the proxy has everything now is found out when nothing more is owed to it.
+                Answer::None | Answer::Ack(_) => {}
                 Answer::Stale => self.ads.metrics.expired_nonce(type_id),
-                Answer::Ack(_) => {
-                    let synced = session.is_synced(current);
-                    drop(session);
-                    if synced {
-                        if std::mem::take(converging) {
-                            self.ads.metrics.converged(current.revision);
-                        }
-                        self.ads.roster.tell();
-                    }
-                }
                 Answer::Nack(nonce) => {
                     let text = session
                         .status(type_id)
@@ -384,10 +373,10 @@ impl AdsStream {
             return Poll::Pending;
         }
         let missing = &*self.ads.missing;
-        let response = self
-            .session
-            .lock()
-            .poll(current, &|type_id, name| missing(type_id, name));
+        let mut session = self.session.lock();
+        let response = session.poll(current, &|type_id, name| missing(type_id, name));
+        let synced = response.is_none() && session.is_synced(current);
+        drop(session);
         match response {
             Some(response) => {
                 self.ads.metrics.pushed(&response);
@@ -399,6 +388,13 @@ impl AdsStream {
             }
             None => {
                 *settled = true;
+                // Also without an answer from it: a proxy that comes back with what is current is sent nothing that it could accept.
+                if synced {
+                    if std::mem::take(converging) {
+                        self.ads.metrics.converged(current.revision);
+                    }
+                    self.ads.roster.tell();
+                }
                 Poll::Pending
             }
         }

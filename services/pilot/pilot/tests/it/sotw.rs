@@ -5,7 +5,7 @@ use envoy_api::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_api::envoy::config::route::v3::RouteConfiguration;
 
 use crate::ads::{Ads, Ask, CDS, EDS, LDS, RDS, names};
-use crate::rig::{Folder, Pilot, entry};
+use crate::rig::{Folder, Pilot, entry, json};
 
 const A: &str = "outbound|80||a.example.com";
 const B: &str = "outbound|80||b.example.com";
@@ -69,6 +69,41 @@ async fn a_push_keeps_the_order_of_types() {
         assert_eq!(reply.revision(), revision);
     }
     ads.nothing().await;
+}
+
+/// A proxy that comes back with what is current is sent nothing; whoever waits for it hears of it all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_needs_nothing_is_live_at_once() {
+    let folder = Folder::of(&[("a", 80)]);
+    let pilot = Pilot::of(&folder).await;
+    let mut ads = Ads::sotw(&pilot, "p.default").await;
+    let first = ads.settle().await;
+    drop(ads);
+    pilot
+        .until("it is gone", async || pilot.proxies().await.is_empty())
+        .await;
+    let ask = |type_url: &str, version: &str| Ask {
+        type_url: type_url.into(),
+        version: version.into(),
+        ..Ask::default()
+    };
+    let mut again = Ads::sotw(&pilot, "p.default").await;
+    again.send(ask(CDS, &first.cds.version)).await;
+    pilot
+        .until("it is back", async || pilot.proxies().await.len() == 1)
+        .await;
+    let waiting = json(pilot.http, "/v1/revisions/1?wait=50s");
+    let coming = async {
+        pilot.revision().await;
+        again.send(ask(LDS, &first.lds.version)).await;
+    };
+    let (far, ()) = tokio::join!(waiting, coming);
+    assert_eq!(
+        (&far["live"], &far["total"]),
+        (&1.into(), &1.into()),
+        "{far}"
+    );
+    again.nothing().await;
 }
 
 /// C-132: an answer to an old response is ignored, and says so in a metric.
