@@ -18,6 +18,9 @@ use crate::clock::now_us;
 use crate::link::Link;
 use crate::planner::ConnectionId;
 
+/// Whoever waits for a revision looks at the proxies for one part of the time in so many.
+const PAUSE: u32 = 20;
+
 /// Everything that is known about one stream.
 pub struct Connection {
     /// Its number.
@@ -301,8 +304,11 @@ impl Roster {
         let mut news = self.news();
         loop {
             news.borrow_and_update();
+            let looked = tokio::time::Instant::now();
             let status = self.progress(revision);
             let settled = status.pending.is_empty() && self.revision() >= revision;
+            // Thousands of proxies accept at once, and looking at all of them for each would take a worker from them.
+            let pause = (looked + looked.elapsed() * PAUSE).min(deadline.into());
             if settled
                 || tokio::time::timeout_at(deadline.into(), news.changed())
                     .await
@@ -310,6 +316,7 @@ impl Roster {
             {
                 return status;
             }
+            tokio::time::sleep_until(pause).await;
         }
     }
 }
