@@ -25,7 +25,8 @@ use crate::metrics::Metrics;
 const MAX_RESPONSE: usize = 64 << 20;
 /// A revision is written to disk this long after it arrived, with those that followed: a burst costs one write.
 const SAVE_AFTER: Duration = Duration::from_secs(1);
-
+/// What could not be written is tried again this much later.
+const SAVE_AGAIN: Duration = Duration::from_secs(5);
 /// While Galley is connected the file says so this often, so that after a restart it is known how old it is.
 const TOUCH_EVERY: Duration = Duration::from_secs(30);
 
@@ -325,19 +326,24 @@ impl Follower {
         };
         let configuration = self.configuration.clone();
         let saved = tokio::task::spawn_blocking(move || configuration.save(&file)).await;
-        match saved {
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "the revision could not be kept on disk");
-                let note = format!("the last revision is not on disk: {error}");
-                self.ready.note("data-dir", note);
-            }
-            Ok(Ok(())) | Err(_) => self.ready.clear_note("data-dir"),
-        }
+        let error = match saved {
+            Ok(Ok(())) => return self.ready.clear_note("data-dir"),
+            Ok(Err(error)) => error.to_string(),
+            Err(panicked) => panicked.to_string(),
+        };
+        tracing::warn!(
+            error,
+            "the revision could not be kept on disk; trying again"
+        );
+        let note = format!("the last revision is not on disk: {error}");
+        self.ready.note("data-dir", note);
+        self.unsaved = true;
+        self.save_at = Instant::now() + SAVE_AGAIN;
     }
 
-    /// Says on the file that what it holds was still right a moment ago.
+    /// Says on the file that what it holds was still right a moment ago, if it holds the last revision.
     async fn touch(&self) {
-        let Some(file) = self.options.file.clone() else {
+        let Some(file) = self.options.file.clone().filter(|_| !self.unsaved) else {
             return;
         };
         let touched = tokio::task::spawn_blocking(move || touch(&file));

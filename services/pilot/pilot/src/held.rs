@@ -220,10 +220,16 @@ impl Configuration {
             ..DeltaDiscoveryResponse::default()
         };
         let partial = path.with_extension("partial");
-        let mut file = std::fs::File::create(&partial)?;
-        file.write_all(&saved.encode_to_vec())?;
-        file.sync_all()?;
-        std::fs::rename(&partial, path)
+        let write = || {
+            let mut file = std::fs::File::create(&partial)?;
+            file.write_all(&saved.encode_to_vec())?;
+            file.sync_all()?;
+            std::fs::rename(&partial, path)
+        };
+        write().inspect_err(|_| {
+            // On a full disk it would only be in the way.
+            let _ = std::fs::remove_file(&partial);
+        })
     }
 
     /// Reads what [`Configuration::save`] wrote, and what of it cannot be used any more; `None` if there is nothing usable.

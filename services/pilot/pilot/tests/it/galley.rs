@@ -262,6 +262,55 @@ async fn galley_comes_late_goes_and_comes_back() {
         .await;
 }
 
+/// A revision that cannot be kept is served all the same, and kept once there is room; what was kept before stays until then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_told_and_survived() {
+    let data = tempfile::tempdir().unwrap();
+    let mut galley = Galley::new();
+    galley.commit(&entry("a", 80, "10.1.0.1"));
+    galley.launch();
+    let url = galley.url();
+    let args = [
+        "--galley",
+        &url,
+        "--data-dir",
+        data.path().to_str().unwrap(),
+    ];
+    let pilot = Pilot::on_a_full_disk(&args).await;
+    pilot.ready().await;
+    let file = data.path().join("revision.pb");
+    pilot.until("it is kept", async || file.exists()).await;
+
+    let many: String = (0..300)
+        .map(|n| format!("{}---", entry(&format!("s{n}"), 80, "10.1.0.1")))
+        .collect();
+    assert_eq!(pilot.after(|| galley.commit(&many)).await, 2);
+    let note = "the last revision is not on disk";
+    pilot
+        .until("it says so", async || {
+            let (status, body) = get(pilot.monitoring, "/ready").await;
+            status == 200 && body.contains(note)
+        })
+        .await;
+    let mut ads = Ads::delta(&pilot, "p.default").await;
+    assert!(ads.settle().await.cds.has("outbound|80||s299.example.com"));
+    let kept = std::fs::read(&file).unwrap();
+    let kept = DeltaDiscoveryResponse::decode(&*kept).unwrap();
+    assert_eq!(kept.system_version_info, "1");
+    assert!(!file.with_extension("partial").exists());
+
+    // Nobody has to do anything.
+    pilot.free_disk();
+    pilot
+        .until("it is kept", async || {
+            !get(pilot.monitoring, "/ready").await.1.contains(note)
+        })
+        .await;
+    let kept = std::fs::read(&file).unwrap();
+    let kept = DeltaDiscoveryResponse::decode(&*kept).unwrap();
+    assert_eq!(kept.system_version_info, "2");
+}
+
 /// An object that this Pilot cannot read stays at its last good version; everything else goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_object_that_cannot_be_read_stops_nothing() {

@@ -81,9 +81,30 @@ impl Pilot {
 
     /// Any, as soon as it listens.
     pub async fn start(args: &[&str]) -> Pilot {
+        Pilot::launch(command(args)).await
+    }
+
+    /// One whose files end at about fifty kilobytes, as if the disk were full, until [`Pilot::free_disk`].
+    pub async fn on_a_full_disk(args: &[&str]) -> Pilot {
+        let inner = command(args);
+        let mut limited = Command::new("sh");
+        limited.args(["-c", "trap '' XFSZ; ulimit -S -f 100; exec \"$0\" \"$@\""]);
+        limited.arg(inner.get_program()).args(inner.get_args());
+        Pilot::launch(limited).await
+    }
+
+    /// There is room on the disk again.
+    pub fn free_disk(&self) {
+        let freed = Command::new("prlimit")
+            .args(["--pid", &self.child.id().to_string(), "--fsize=unlimited"])
+            .status();
+        assert!(freed.unwrap().success());
+    }
+
+    async fn launch(mut command: Command) -> Pilot {
         let work = tempfile::tempdir().unwrap();
         let ports = work.path().join("ports");
-        let mut child = command(args)
+        let mut child = command
             .arg("--ports-file")
             .arg(&ports)
             .stderr(File::create(work.path().join("stderr")).unwrap())
