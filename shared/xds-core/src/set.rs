@@ -234,7 +234,7 @@ impl Set {
         }
     }
 
-    /// The joined entries; `None` only for a set of more than 4 GiB of small entries.
+    /// The joined entries, made when they are first wanted.
     pub(crate) fn joined(&self, delta: bool) -> &Joined {
         self.joined[usize::from(delta)].get_or_init(|| Joined::build(&self.items, delta))
     }
