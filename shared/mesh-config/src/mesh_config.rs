@@ -182,7 +182,13 @@ mod tests {
         let (config, found) = decode_mesh_config(
             "trustDomain: td\ntrustDomainAliases: [b, a, b]\nconnect_timeout: 3s\noutboundTrafficPolicy: {}\nh2UpgradePolicy: 1\nlocalityLbSetting: {}\ndefaultConfig: {statusPort: 1, proxyMetadata: {A: b}, tracing: {}}\naccessLogFile: null\n",
         );
-        assert_eq!(found, []);
+        findings(
+            &found,
+            expect![[r#"
+                Warning trustDomain: this version does not act on it: no certificate is issued or checked [not-supported]
+                Warning trustDomainAliases: this version does not act on it: no certificate is issued or checked [not-supported]
+            "#]],
+        );
         assert_eq!(config.trust_domain, "td");
         assert_eq!(config.trust_domain_aliases, ["a", "b"]);
         assert_eq!(config.connect_timeout, Duration::from_secs(3));
@@ -243,6 +249,7 @@ mod tests {
             &found,
             expect![[r#"
                 Warning zoneAwareLbSetting: this version does not act on it: every zone is treated alike [not-supported]
+                Warning ingressControllerMode: this version does not act on it: no Ingress is read [not-supported]
             "#]],
         );
         findings(

@@ -189,5 +189,31 @@ fn mesh(r: &mut Report, config: &MeshConfig) {
         config.zone_aware_lb_setting.is_some(),
         "every zone is treated alike",
     );
+    let default = MeshConfig::default();
+    for (field, used) in [
+        ("trustDomain", config.trust_domain != default.trust_domain),
+        (
+            "trustDomainAliases",
+            !config.trust_domain_aliases.is_empty(),
+        ),
+    ] {
+        not_yet(r, field, used, "no certificate is issued or checked");
+    }
+    for (field, used) in [
+        (
+            "ingressControllerMode",
+            config.ingress_controller_mode != default.ingress_controller_mode,
+        ),
+        (
+            "ingressClass",
+            config.ingress_class != default.ingress_class,
+        ),
+        (
+            "ingressService",
+            config.ingress_service != default.ingress_service,
+        ),
+    ] {
+        not_yet(r, field, used, "no Ingress is read");
+    }
     super::providers::notes(r, config);
 }
