@@ -3,10 +3,13 @@
 //! An ACK repeats every name the proxy is subscribed to: a hundred kilobytes that nearly always equal the last ones. So a request
 //! is walked field by field and names stay raw until they are known to differ.
 
+use std::num::NonZeroU32;
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
+use xxhash_rust::xxh3::xxh3_64;
 
+use crate::proto::key;
 use crate::{Limits, Refusal, TypeId};
 
 /// A request of either protocol, bounds checked, names and node still encoded.
@@ -54,6 +57,16 @@ pub struct ErrorDetail {
 pub struct Span {
     bytes: Bytes,
     count: usize,
+    /// Hash of the bytes, if they were hashed already.
+    hash: Option<u64>,
+}
+
+/// A span read before: enough to know it again without walking it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    len: u32,
+    count: NonZeroU32,
+    hash: u64,
 }
 
 impl Span {
@@ -76,6 +89,15 @@ impl Span {
     pub fn entries(&self) -> impl Iterator<Item = &[u8]> {
         entries(&self.bytes)
     }
+
+    /// What to know these bytes by; `None` if there are none.
+    pub(crate) fn seen(&self) -> Option<Seen> {
+        Some(Seen {
+            len: u32::try_from(self.bytes.len()).ok()?,
+            count: NonZeroU32::new(u32::try_from(self.count).ok()?)?,
+            hash: self.hash.unwrap_or_else(|| xxh3_64(&self.bytes)),
+        })
+    }
 }
 
 /// Gathers a [`Span`]. Adjacent entries cost nothing; once they are scattered each is copied once.
@@ -85,9 +107,32 @@ struct SpanBuilder {
     to: usize,
     count: usize,
     copy: Option<BytesMut>,
+    /// The hash of everything gathered, if it was recognised as a whole.
+    hash: Option<u64>,
 }
 
 impl SpanBuilder {
+    /// Takes, as the first entries, all those of a span read before that stand at `from`. Returns where they end.
+    ///
+    /// It is a hash that says so: a client that makes two lists collide deceives nobody but itself.
+    fn recognise(
+        &mut self,
+        message: &[u8],
+        from: usize,
+        seen: impl Iterator<Item = Seen>,
+    ) -> Option<usize> {
+        let mut seen = seen.filter(|_| self.count == 0);
+        let (seen, to) = seen.find_map(|seen| {
+            let to = from.checked_add(seen.len as usize)?;
+            let ends_there = message.get(to) != message.get(from);
+            let bytes = message.get(from..to).filter(|_| ends_there)?;
+            (xxh3_64(bytes) == seen.hash).then_some((seen, to))
+        })?;
+        (self.from, self.to, self.count) = (from, to, seen.count.get() as usize);
+        self.hash = Some(seen.hash);
+        Some(to)
+    }
+
     fn add(&mut self, message: &Bytes, at: Range<usize>, limits: &Limits) -> Result<(), Refusal> {
         if self.count >= limits.names {
             return Err(Refusal::TooManyNames {
@@ -105,6 +150,7 @@ impl SpanBuilder {
             copy.extend_from_slice(&message[at]);
         }
         self.count += 1;
+        self.hash = None;
         Ok(())
     }
 
@@ -115,6 +161,7 @@ impl SpanBuilder {
         Span {
             bytes,
             count: self.count,
+            hash: self.hash,
         }
     }
 }
@@ -149,10 +196,19 @@ pub(crate) fn map_entry(entry: &[u8]) -> Option<(&[u8], &[u8])> {
 /// # Errors
 /// A [`Refusal`] if the bytes are no such message or exceed a limit.
 pub fn parse_sotw(message: Bytes, limits: &Limits) -> Result<Request, Refusal> {
-    parse(message, limits, false, |number| match number {
+    parse_sotw_after(message, limits, std::iter::empty())
+}
+
+/// As [`parse_sotw`], of a client that listed these names before and probably does again.
+pub(crate) fn parse_sotw_after(
+    message: Bytes,
+    limits: &Limits,
+    seen: impl Iterator<Item = Seen> + Clone,
+) -> Result<Request, Refusal> {
+    parse(message, limits, false, seen, |number| match number {
         1 => Some(Field::Version),
         2 => Some(Field::Node),
-        3 => Some(Field::Names),
+        NAMES => Some(Field::Names),
         4 => Some(Field::TypeUrl),
         5 => Some(Field::Nonce),
         6 => Some(Field::Error),
@@ -165,10 +221,11 @@ pub fn parse_sotw(message: Bytes, limits: &Limits) -> Result<Request, Refusal> {
 /// # Errors
 /// A [`Refusal`] if the bytes are no such message or exceed a limit.
 pub fn parse_delta(message: Bytes, limits: &Limits) -> Result<Request, Refusal> {
-    parse(message, limits, true, |number| match number {
+    let seen = std::iter::empty();
+    parse(message, limits, true, seen, |number| match number {
         1 => Some(Field::Node),
         2 => Some(Field::TypeUrl),
-        3 => Some(Field::Names),
+        NAMES => Some(Field::Names),
         4 => Some(Field::Unsubscribe),
         5 => Some(Field::InitialVersions),
         6 => Some(Field::Nonce),
@@ -176,6 +233,9 @@ pub fn parse_delta(message: Bytes, limits: &Limits) -> Result<Request, Refusal> 
         _ => None,
     })
 }
+
+/// Number of the field of names, in both protocols.
+const NAMES: u32 = 3;
 
 /// The fields read, all length-delimited.
 enum Field {
@@ -193,6 +253,7 @@ fn parse(
     message: Bytes,
     limits: &Limits,
     delta: bool,
+    seen: impl Iterator<Item = Seen> + Clone,
     field: fn(u32) -> Option<Field>,
 ) -> Result<Request, Refusal> {
     if message.len() > limits.message {
@@ -230,6 +291,12 @@ fn parse(
     };
     loop {
         let start = r.pos;
+        if message.get(start) == Some(&key(NAMES as u8))
+            && let Some(end) = names.recognise(&message, start, seen.clone())
+        {
+            r.pos = end;
+            continue;
+        }
         let Some(f) = r.field()? else { break };
         let Some(field) = field(f.number) else {
             continue;
@@ -446,6 +513,40 @@ mod tests {
             })
         );
         assert!(r.node.is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn a_list_read_before_reads_the_same(
+            before in prop::collection::vec("[ab]{0,2}", 0..5),
+            other in prop::collection::vec("[ab]{0,2}", 0..3),
+            now in prop::collection::vec("[ab]{0,2}", 0..5),
+            again in any::<bool>(),
+            scattered in any::<bool>(),
+        ) {
+            let parsed = |names: &[String], seen: &[Seen]| {
+                let m = DiscoveryRequest {
+                    resource_names: names.to_vec(),
+                    type_url: TypeId::Eds.url().into(),
+                    ..Default::default()
+                };
+                let mut bytes = m.encode_to_vec();
+                if scattered {
+                    bytes.extend([key(3), 1, b'c']);
+                }
+                parse_sotw_after(bytes.into(), &Limits::default(), seen.iter().copied()).unwrap()
+            };
+            let now = if again { before.clone() } else { now };
+            let seen: Vec<Seen> = [&before, &other]
+                .into_iter()
+                .filter_map(|names| parsed(names, &[]).names.seen())
+                .collect();
+            let (with, without) = (parsed(&now, &seen), parsed(&now, &[]));
+            prop_assert_eq!(with.names.bytes(), without.names.bytes());
+            prop_assert_eq!(with.names.len(), without.names.len());
+            prop_assert_eq!(with.names.seen(), without.names.seen());
+            prop_assert_eq!(with.type_url, without.type_url);
+        }
     }
 
     #[test]

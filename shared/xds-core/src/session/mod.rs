@@ -153,12 +153,12 @@ impl Session {
     /// # Errors
     /// A [`Refusal`]: end the stream with its code.
     pub fn parse(&self, message: bytes::Bytes) -> Result<Request, Refusal> {
-        let parse = if self.delta {
-            crate::wire::parse_delta
-        } else {
-            crate::wire::parse_sotw
-        };
-        parse(message, &self.setup.limits)
+        if self.delta {
+            return crate::wire::parse_delta(message, &self.setup.limits);
+        }
+        // An acknowledgement repeats what was listed: recognised, it need not be walked.
+        let listed = self.watches.iter().flatten().filter_map(|w| w.listed);
+        crate::wire::parse_sotw_after(message, &self.setup.limits, listed)
     }
 
     /// Takes a request. What it makes due is returned by the polls that follow.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::watch::{Interest, Watch};
 use super::{Answer, InterestChange, Outcome, Session};
@@ -94,7 +93,7 @@ impl Session {
     }
 
     fn relisted(&self, watch: &Watch, names: &Span) -> bool {
-        !names.is_empty() && watch.span != xxh3_64(names.bytes())
+        !names.is_empty() && names.seen().is_none_or(|seen| watch.listed != Some(seen))
     }
 
     /// Replaces the names of a state-of-the-world watch.
@@ -109,11 +108,7 @@ impl Session {
         }
         let to = self.listed(type_id, watch, names)?;
         watch.named |= !names.is_empty();
-        watch.span = if names.is_empty() {
-            0
-        } else {
-            xxh3_64(names.bytes())
-        };
+        watch.listed = names.seen();
         if to.same(&watch.interest) {
             return Ok(InterestChange::Same);
         }
@@ -134,7 +129,7 @@ impl Session {
             let to = self.listed(type_id, watch, names)?;
             watch.answered.narrow(&to, &self.setup.names);
             watch.interest.narrow(&to, &self.setup.names);
-            watch.span = 0;
+            watch.listed = None;
         }
         Ok(())
     }

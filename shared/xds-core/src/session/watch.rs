@@ -6,6 +6,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::nack::{Held, Nack};
+use crate::wire::Seen;
 use crate::{Encoded, Layers, NameSet, NameSetInterner, Nonce};
 
 /// Which resources of a type a client wants.
@@ -86,8 +87,8 @@ pub(crate) struct Watch {
     pub(crate) opening: bool,
     /// Names were given at least once, so none at all means none (not everything).
     pub(crate) named: bool,
-    /// Hash of the names as last listed, state of the world only.
-    pub(crate) span: u64,
+    /// The names as last listed, state of the world only; `None` if the next list must be read whatever it says.
+    pub(crate) listed: Option<Seen>,
     /// Version the client says it has (state of the world reconnect).
     pub(crate) claimed: Option<u64>,
     /// `initial_resource_versions` until the first answer.
