@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
-use tokio::net::{TcpListener, lookup_host};
+use tokio::net::{TcpListener, TcpSocket, lookup_host};
 
 /// An address to listen on, as written: `host:port`, or `:port` for every interface (IPv4 and IPv6, as Go does). Port 0
 /// takes any free port. Numeric IPv6 hosts stand in brackets: `[::1]:15010`.
@@ -170,6 +170,21 @@ pub enum BindError {
     },
 }
 
+/// Connections that may wait to be accepted. A fleet that lost its server comes back at once, and whoever finds no room is reset; the
+/// system's own limit (`net.core.somaxconn`) still holds.
+const BACKLOG: u32 = 4096;
+
+fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match addr {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A restart must not wait for the last connections of its predecessor to be forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)
+}
+
 /// Listens on `addr` (see [`ListenAddr`]), which came from the flag `flag` (without dashes, for error messages).
 ///
 /// # Errors
@@ -188,7 +203,7 @@ pub async fn bind(addr: impl AsRef<str>, flag: &str) -> Result<TcpListener, Bind
     };
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
     for candidate in candidates {
-        match TcpListener::bind(candidate).await {
+        match listen(candidate) {
             Ok(listener) => return Ok(listener),
             // On every interface, the second candidate is only for machines without IPv6: a taken port is taken.
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
