@@ -8,6 +8,7 @@ e2e::both_protocols! {
     edits_fail_no_request,
     edits_travel_through_galley,
     listener_edits_fail_no_request,
+    edited_clusters_are_in_use_once_live,
     endpoints_move_without_failure,
     a_removed_subset_hurts_only_its_route,
     bad_yaml_beside_good,
@@ -57,6 +58,41 @@ async fn listener_edits_fail_no_request(protocol: Protocol) {
         }
     })
     .await;
+    traffic.without_failure();
+}
+
+/// Envoy warms a cluster that is edited, and waits for its endpoints again although they are the same: without them for ever.
+async fn edited_clusters_are_in_use_once_live(protocol: Protocol) {
+    let world = World::of("request-routing", protocol).await;
+    let traffic = Traffic::start(world.client(), Call::get("reviews:9080", "/"));
+    traffic.more(10).await;
+    let in_use = async |timeout: &str| {
+        let warming = world.sidecar.stat("cluster_manager.warming_clusters").await;
+        let dump = world
+            .sidecar
+            .admin("/config_dump?resource=dynamic_active_clusters");
+        let dump: serde_json::Value = serde_json::from_str(&dump.await.unwrap()).unwrap();
+        let clusters = dump["configs"].as_array().into_iter().flatten();
+        let edited = clusters
+            .filter(|one| one["cluster"]["connect_timeout"] == timeout)
+            .filter(|one| one["cluster"]["type"] == "EDS")
+            .count();
+        (warming, edited)
+    };
+    // One, then all.
+    let rule = "{apiVersion: networking.istio.io/v1, kind: DestinationRule, metadata: {name: slow, namespace: default}, \
+                spec: {host: ratings, trafficPolicy: {connectionPool: {tcp: {connectTimeout: 6s}}}}}";
+    world.change(|site| site.put("slow.yaml", rule)).await;
+    let (warming, edited) = in_use("6s").await;
+    assert_eq!(warming, 0);
+    assert!(edited >= 1, "{edited}");
+    world
+        .change(|site| site.set_mesh_config("connectTimeout: 7s\n"))
+        .await;
+    let (warming, edited) = in_use("7s").await;
+    assert_eq!(warming, 0);
+    assert!(edited >= 3, "{edited}");
+    traffic.more(10).await;
     traffic.without_failure();
 }
 
