@@ -141,15 +141,35 @@ fn yaml_error(error: &Error, piece: &Piece<'_>, origin: &Origin<'_>) -> Box<Find
         .map(|at| format!("line {line}, column {}: ", at.column()))
         .unwrap_or_default();
     let text = error.without_snippet().render();
-    let limit = ["budget", "limit", "recursion", "too deep", "depth"]
-        .iter()
-        .any(|word| text.contains(word));
-    let code = if limit { Code::TooLarge } else { Code::Syntax };
+    if let Some(limit) = limit(&text, &origin.limits) {
+        return refusal(Code::TooLarge, format!("{place}{limit}"), origin, line);
+    }
     // The parser counts lines from the start of the document, which helps nobody: its own place is left out.
     let reason = text.split(" at line ").next().unwrap_or_default();
     let reason = reason
         .split(", set DuplicateKeyPolicy")
         .next()
         .unwrap_or_default();
-    refusal(code, format!("{place}{reason}"), origin, line)
+    refusal(Code::Syntax, format!("{place}{reason}"), origin, line)
+}
+
+/// Which limit a message of the parser is about, for people.
+fn limit(text: &str, limits: &Limits) -> Option<String> {
+    let text = text.to_ascii_lowercase();
+    let about = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    if !about(&["budget", "limit", "recursion", "too deep", "depth"]) {
+        None
+    } else if about(&["anchor", "alias"]) {
+        Some(format!(
+            "aliases add more than {} values; write out what they repeat",
+            limits.aliased
+        ))
+    } else if about(&["recursion", "deep", "depth", "nest"]) {
+        Some(format!("nested more than {} deep", limits.depth))
+    } else {
+        Some(format!(
+            "more than {} values or {} bytes in one document; split it",
+            limits.nodes, limits.text
+        ))
+    }
 }
