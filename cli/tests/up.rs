@@ -115,7 +115,7 @@ fn the_commands_work_against_it() {
         "{clusters}"
     );
     assert!(run(&["wait", "--timeout", "30s"]).contains("live on 7 of 7 proxies"));
-    run(&["findings"]);
+    assert_eq!(run(&["findings"]), "no findings\n");
     let (code, _, error) = flotilla(&["ps", "nobody"], &variables);
     assert!(code == 1 && error.contains("no proxy nobody"), "{error}");
     up.edit("reviews.yaml", "weight: 100", "weight: lots");

@@ -35,7 +35,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(namespace) = &args.namespace {
         findings.retain(|finding| finding.namespace.as_ref() == Some(namespace));
     }
-    if args.output.is_table() {
+    if args.output.is_table() && findings.is_empty() {
+        println!("no findings");
+    } else if args.output.is_table() {
         table::lines(&HEAD, &findings.iter().map(row).collect::<Vec<_>>())
             .iter()
             .for_each(|line| println!("{line}"));
