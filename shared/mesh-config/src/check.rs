@@ -6,7 +6,7 @@
 mod destination_rule;
 mod gateway;
 mod headers;
-mod hosts;
+pub(crate) mod hosts;
 mod load_balancer;
 mod mesh;
 pub(crate) mod names;

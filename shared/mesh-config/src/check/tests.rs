@@ -127,6 +127,7 @@ mod service_entry {
                 spec.endpoints[0].address: a socket cannot be looked up; choose resolution STATIC [malformed]
                 spec.endpoints[0].ports.b: the service has no port "b"; there are , a [conflict]
                 spec.addresses: one address stands for several hosts, so TCP traffic to it may reach any of them [risky]
+                spec.hosts[2]: this version does not act on it: a wildcard is the whole first label, as in *.example.com [not-supported]
             "#]],
         );
         check(

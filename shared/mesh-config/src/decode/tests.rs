@@ -194,12 +194,18 @@ fn everything_is_bounded() {
         );
     }
     refused(&bomb, Limits::default());
-    check(&bomb, expect![[r#"
+    check(
+        &bomb,
+        expect![[r#"
         Error f.yaml:6: line 6, column 10: aliases add more than 100000 values; write out what they repeat [too-large]
-    "#]]);
-    check(&"- ".repeat(100), expect![[r#"
+    "#]],
+    );
+    check(
+        &"- ".repeat(100),
+        expect![[r#"
         Error f.yaml:1: line 1, column 129: nested more than 64 deep [too-large]
-    "#]]);
+    "#]],
+    );
     refused(&"[".repeat(100_000), Limits::default());
     refused(&"{\"a\":".repeat(1000), Limits::default());
     refused(&"- ".repeat(1000), Limits::default());

@@ -4,6 +4,7 @@ use mesh_types::{Code, FieldError};
 
 use crate::Body;
 use crate::check::Report;
+use crate::check::hosts::is_partial_wildcard;
 use crate::resource::destination_rule::{
     ClientTlsMode, ClientTlsSettings, DestinationRule, LoadBalancerSettings,
     LocalityLoadBalancerSetting, TrafficPolicy,
@@ -50,7 +51,16 @@ fn not_yet(r: &mut Report, field: &'static str, used: bool, instead: &str) {
     }
 }
 
+/// A host such as `*foo.com`.
+fn partial_wildcard(r: &mut Report, host: &str) {
+    if is_partial_wildcard(host) {
+        let says = "this version does not act on it: a wildcard is the whole first label, as in *.example.com";
+        r.say(Code::NotSupported, says);
+    }
+}
+
 fn virtual_service(r: &mut Report, vs: &VirtualService) {
+    r.items("hosts", &vs.hosts, |r, _, host| partial_wildcard(r, host));
     r.items("http", &vs.http, |r, _, route| {
         r.items("match", &route.matches, |r, _, m| {
             let claims = m
@@ -69,6 +79,7 @@ fn virtual_service(r: &mut Report, vs: &VirtualService) {
 }
 
 fn destination_rule(r: &mut Report, rule: &DestinationRule) {
+    r.field("host", |r| partial_wildcard(r, &rule.host));
     r.some("trafficPolicy", rule.traffic_policy.as_ref(), policy);
     r.items("subsets", &rule.subsets, |r, _, subset| {
         r.some("trafficPolicy", subset.traffic_policy.as_ref(), policy)
@@ -144,6 +155,9 @@ fn gateway(r: &mut Report, gateway: &Gateway) {
 }
 
 fn service_entry(r: &mut Report, entry: &ServiceEntry) {
+    r.items("hosts", &entry.hosts, |r, _, host| {
+        partial_wildcard(r, host)
+    });
     let dynamic = entry.resolution == Resolution::DynamicDns;
     not_yet(
         r,

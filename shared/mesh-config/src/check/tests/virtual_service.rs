@@ -2,6 +2,25 @@
 
 use super::*;
 
+#[test]
+fn a_wildcard_in_a_label_is_no_silent_loss() {
+    check(
+        "VirtualService",
+        "hosts: ['*shop.example.com', '*.example.org']\nhttp:\n- route: [{destination: {host: a}}]\n",
+        expect![[r#"
+            spec.hosts[0]: this version does not act on it: a wildcard is the whole first label, as in *.example.com [not-supported]
+        "#]],
+    );
+    check(
+        "ServiceEntry",
+        "hosts: ['*shop.example.com']\nports: [{number: 80, name: http, protocol: HTTP}]\n",
+        expect![[r#"
+            spec.hosts[0]: "*shop.example.com": a wildcard should be the whole first label, as in *.example.com [risky]
+            spec.hosts[0]: this version does not act on it: a wildcard is the whole first label, as in *.example.com [not-supported]
+        "#]],
+    );
+}
+
 /// What Envoy would reject, together with everything else in the same listener or route configuration.
 #[test]
 fn what_envoy_rejects_is_refused_here() {
