@@ -110,6 +110,18 @@ impl Nats {
         panic!("nats-server does not start:\n{log}");
     }
 
+    /// Stops the server where it stands: connections stay open, and nothing is answered. Killing it ends that.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn pause(&self) {
+        let server = self.server.as_ref().expect("a running NATS");
+        let stopped = Command::new("kill")
+            .args(["-STOP", &server.id().to_string()])
+            .status();
+        assert!(stopped.is_ok_and(|status| status.success()));
+    }
+
     /// Kills the server without a goodbye.
     pub fn kill(&mut self) {
         if let Some(mut server) = self.server.take() {

@@ -9,12 +9,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bus::{Bus, Gather, Kv, Message};
+use bus::{Bus, Gather, Kv, Message, Subscription};
 use bytes::Bytes;
 use mesh_api::pilot::{ConfigQuestion, PilotStatus, Question, RevisionStatus};
 use parking_lot::Mutex;
 use prost::Message as _;
 use service_kit::Stop;
+use tokio::time::MissedTickBehavior;
 
 use crate::roster::Roster;
 
@@ -38,8 +39,34 @@ pub struct Peers {
     roster: Arc<Roster>,
     bus: Arc<dyn Bus>,
     pilots: Arc<dyn Kv>,
-    /// The other Pilots when the bus was last there: while it is away they are not forgotten.
-    known: Mutex<BTreeSet<String>>,
+    known: Mutex<Known>,
+}
+
+/// The other Pilots as last listed. While the bus is away they are not forgotten, nor when it comes back without them: a server that lost
+/// its store knows only those that have come back to it.
+#[derive(Debug, Default)]
+struct Known {
+    pilots: BTreeSet<String>,
+    /// Which connection to the bus they were listed on.
+    connects: u64,
+    /// Until then nobody is forgotten.
+    faithful_until: Option<tokio::time::Instant>,
+}
+
+impl Known {
+    /// Takes a list from the bus; who there is to reckon with.
+    fn listed(&mut self, mut pilots: BTreeSet<String>, connects: u64) -> BTreeSet<String> {
+        let now = tokio::time::Instant::now();
+        if self.connects != connects {
+            self.connects = connects;
+            self.faithful_until = Some(now + TTL);
+        }
+        if self.faithful_until.is_some_and(|until| now < until) {
+            pilots.append(&mut self.pilots);
+        }
+        self.pilots.clone_from(&pilots);
+        pilots
+    }
 }
 
 impl Peers {
@@ -59,27 +86,13 @@ impl Peers {
 
     /// Keeps this Pilot registered and answers its peers until `stop`.
     pub async fn run(self: Arc<Self>, stop: Stop) -> Result<(), bus::BusError> {
-        let mut questions = self.bus.subscribe(STATUS).await?;
-        let mut about_configs = self.bus.subscribe(config::SUBJECT).await?;
-        let mut heartbeat = tokio::time::interval(HEARTBEAT);
-        loop {
-            tokio::select! {
-                () = stop.wait() => break,
-                _ = heartbeat.tick() => {
-                    // Away or unknown: the next heartbeat, or the bus itself, puts it again.
-                    let _ = self.pilots.put(self.roster.pilot(), Bytes::new()).await;
-                    // Also what makes us remember the others, should the bus go away.
-                    self.others().await;
-                }
-                question = questions.next() => {
-                    let Some(question) = question else { break };
-                    self.answer(&question).await;
-                }
-                question = about_configs.next() => {
-                    let Some(question) = question else { break };
-                    self.answer_config(&question).await;
-                }
-            }
+        let questions = self.bus.subscribe(STATUS).await?;
+        let about_configs = self.bus.subscribe(config::SUBJECT).await?;
+        // A bus that is slow to take the registration must keep neither answers nor the end waiting.
+        tokio::select! {
+            () = stop.wait() => {}
+            () = self.stay_registered() => {}
+            () = self.answer_all(questions, about_configs) => {}
         }
         let _ = tokio::time::timeout(
             Duration::from_secs(1),
@@ -87,6 +100,28 @@ impl Peers {
         )
         .await;
         Ok(())
+    }
+
+    async fn stay_registered(&self) {
+        let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            heartbeat.tick().await;
+            // Away or unknown: the next heartbeat, or the bus itself, puts it again.
+            let _ = self.pilots.put(self.roster.pilot(), Bytes::new()).await;
+            // Also what makes us remember the others, should the bus go away.
+            self.others().await;
+        }
+    }
+
+    async fn answer_all(&self, mut questions: Subscription, mut about_configs: Subscription) {
+        loop {
+            tokio::select! {
+                Some(question) = questions.next() => self.answer(&question).await,
+                Some(question) = about_configs.next() => self.answer_config(&question).await,
+                else => return,
+            }
+        }
     }
 
     async fn answer(&self, message: &Message) {
@@ -122,16 +157,17 @@ impl Peers {
 
     /// Names of the other Pilots that are registered, or were when the bus was last there.
     async fn others(&self) -> BTreeSet<String> {
+        // Before the list, which may be of a later connection then, but never of an earlier one.
+        let connects = self.bus.state().borrow().connects;
         let Ok(listed) = self.pilots.list().await else {
-            return self.known.lock().clone();
+            return self.known.lock().pilots.clone();
         };
         let others: BTreeSet<String> = listed
             .into_iter()
             .map(|(name, _)| name)
             .filter(|name| name != self.roster.pilot())
             .collect();
-        self.known.lock().clone_from(&others);
-        others
+        self.known.lock().listed(others, connects)
     }
 
     async fn ask(&self, question: &Question, expect: usize) -> Vec<Bytes> {
@@ -266,6 +302,21 @@ fn page(mut status: PilotStatus, from: u64) -> PilotStatus {
 mod tests {
     use super::*;
     use mesh_api::pilot::ProxyStatus;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bus_that_comes_back_empty_makes_nobody_forgotten_at_once() {
+        let set = |names: &[&str]| -> BTreeSet<String> {
+            names.iter().map(|name| (*name).to_owned()).collect()
+        };
+        let mut known = Known::default();
+        assert_eq!(known.listed(set(&["a", "b"]), 1), set(&["a", "b"]));
+        tokio::time::advance(TTL).await;
+        assert_eq!(known.listed(set(&["a"]), 1), set(&["a"]), "b said goodbye");
+        assert_eq!(known.listed(set(&[]), 2), set(&["a"]));
+        assert_eq!(known.listed(set(&["c"]), 2), set(&["a", "c"]));
+        tokio::time::advance(TTL).await;
+        assert_eq!(known.listed(set(&["c"]), 2), set(&["c"]));
+    }
 
     #[test]
     fn pages_cover_every_proxy_once() {

@@ -220,3 +220,29 @@ spec:
         assert!(found.iter().all(|s| *s == found[0]), "{found:?}");
     }
 }
+
+/// SIGTERM while the bus hangs: neither the registration nor anything else of it is waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bus_that_hangs_delays_no_end() {
+    let nats = Nats::start();
+    let folder = Folder::of(&[("a", 80)]);
+    let (one, mut two) = (
+        join(&folder, &nats, "pilot-1").await,
+        join(&folder, &nats, "pilot-2").await,
+    );
+    one.until("it knows the other", async || {
+        json(one.http, "/v1/proxies").await["pilots"]
+            .as_array()
+            .unwrap()
+            .len()
+            == 2
+    })
+    .await;
+    nats.pause();
+    one.until("the other is silent", async || {
+        told(&one).await.1 == json!(["pilot-2"])
+    })
+    .await;
+    two.terminate();
+    assert_eq!(two.ended().await.code(), Some(0), "{}", two.logs());
+}
