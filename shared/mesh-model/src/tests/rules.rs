@@ -90,7 +90,7 @@ fn c_076_a_selected_rule_is_for_its_workloads_only() {
     let text = "svc a.default http:80\n---\n\
         DestinationRule client/selected\nhost: a.default.svc.cluster.local\nworkloadSelector: {matchLabels: {app: p}}\nsubsets: [{name: s}]\n---\n\
         DestinationRule client/plain\nhost: a.default.svc.cluster.local\nsubsets: [{name: t}]";
-    let world = World::new(&text);
+    let world = World::new(text);
     let view = world.sidecar("client");
     expect!["a.default=client/selected[s]"].assert_eq(&rules(&view));
     expect!["a.default=client/plain[t]"]
