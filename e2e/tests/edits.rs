@@ -71,7 +71,8 @@ async fn edited_clusters_are_in_use_once_live(protocol: Protocol) {
         let dump = world
             .sidecar
             .admin("/config_dump?resource=dynamic_active_clusters");
-        let dump: serde_json::Value = serde_json::from_str(&dump.await.unwrap()).unwrap();
+        let dump: serde_json::Value =
+            serde_json::from_str(&dump.await.expect("Envoy answers")).expect("JSON");
         let clusters = dump["configs"].as_array().into_iter().flatten();
         let edited = clusters
             .filter(|one| one["cluster"]["connect_timeout"] == timeout)
