@@ -8,8 +8,14 @@ use envoy_api::envoy::config::core::v3::{
 use mesh_config::resource::Duration;
 use prost_types::{Struct, Value, value};
 
-/// A length of time.
+/// Longest time that Envoy takes: 292 years. Unit: seconds.
+const LONGEST: i64 = 9_223_372_035;
+
+/// A length of time; one that is too long for Envoy as the longest it takes.
 pub fn duration(d: Duration) -> prost_types::Duration {
+    if d.seconds() > LONGEST {
+        return seconds(LONGEST);
+    }
     prost_types::Duration {
         seconds: d.seconds(),
         nanos: d.subsec_nanos(),

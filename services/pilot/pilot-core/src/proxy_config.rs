@@ -1,8 +1,13 @@
 //! What is read of a ProxyConfig: connection limits and header behaviour.
 
+use std::ops::RangeInclusive;
+
 use mesh_config::resource::Duration;
 use mesh_config::resource::mesh::{GatewayTopology, ProxyConfig, Tracing};
 use serde_json::Value;
+
+/// Largest number of streams, and largest window in bytes, that HTTP/2 knows.
+const MOST: u32 = i32::MAX as u32;
 
 /// Settings of a proxy's HTTP connection managers and listeners (XDS-TRAFFIC 5.1).
 ///
@@ -114,8 +119,11 @@ impl ConnectionSettings {
             let text = value.get(name)?.as_str()?;
             Duration::parse(text).filter(|d| d.nanos >= 0)
         };
-        // Negative numbers are ignored, as Istio does.
+        // Negative numbers are ignored, as Istio does; so is what Envoy would refuse, and with it the whole listener.
         let number = |name: &str| value.get(name).and_then(as_u32);
+        let within = |name: &str, range: RangeInclusive<u32>| {
+            number(name).filter(|number| range.contains(number))
+        };
         let text = |name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
         ConnectionSettings {
             edge: value.get("profile").and_then(Value::as_str) == Some("EDGE"),
@@ -127,9 +135,9 @@ impl ConnectionSettings {
             request_timeout: time("httpRequestTimeout"),
             request_headers_timeout: time("httpRequestHeadersTimeout"),
             drain_timeout: time("httpDrainTimeout"),
-            max_concurrent_streams: number("httpMaxConcurrentStreams"),
-            stream_window: number("http2InitialStreamWindowSize"),
-            connection_window: number("http2InitialConnectionWindowSize"),
+            max_concurrent_streams: within("httpMaxConcurrentStreams", 1..=MOST),
+            stream_window: within("http2InitialStreamWindowSize", 65_535..=MOST),
+            connection_window: within("http2InitialConnectionWindowSize", 65_535..=MOST),
             underscores: text("httpHeadersWithUnderscoresAction"),
             merge_slashes: value.get("httpMergeSlashes").and_then(Value::as_bool),
             escaped_slashes: text("httpPathWithEscapedSlashesAction"),
@@ -168,7 +176,9 @@ impl ProxyHeaders {
         };
         ProxyHeaders {
             server_disabled: flag("/server/disabled"),
-            server: text("/server/value").filter(|s| !s.is_empty()),
+            // Of a header's value Envoy takes no control characters.
+            server: text("/server/value")
+                .filter(|s| !s.is_empty() && !s.contains(char::is_control)),
             forwarded_client_cert: text("/forwardedClientCert").filter(|s| s != "UNDEFINED"),
             client_cert: ClientCertDetails {
                 subject: detail("subject"),

@@ -102,6 +102,34 @@ fn another_namespace_with_http_1_0() {
     check(MESH, &proxy);
 }
 
+/// Nobody checks what a proxy brings along, and one value that Envoy refuses would cost the proxy all of its listeners.
+#[test]
+fn settings_of_a_proxy_that_envoy_would_refuse() {
+    for (number, time) in [
+        (json!(0), "0s"),
+        (json!(1), "1ns"),
+        (json!(u32::MAX), "315576000000s"),
+    ] {
+        let settings = json!({
+            "connectionSettings": {
+                "listenerPerConnectionBufferLimitBytes": number, "httpMaxConcurrentStreams": number,
+                "http2InitialStreamWindowSize": number, "http2InitialConnectionWindowSize": number,
+                "httpIdleTimeout": time, "httpMaxConnectionDuration": time, "httpMaxStreamDuration": time,
+                "httpStreamIdleTimeout": time, "httpRequestTimeout": time, "httpRequestHeadersTimeout": time, "httpDrainTimeout": time,
+            },
+            "proxyHeaders": {"server": {"value": "two\nlines"}},
+            "tracing": {"maxPathTagLength": number},
+        });
+        for proxy in [sidecar("default"), router("default")] {
+            let proxy = changed(proxy, |p| {
+                p.proxy_config = settings.clone();
+                p.idle_timeout = mesh_config::resource::Duration::parse(time);
+            });
+            check(MESH, &proxy);
+        }
+    }
+}
+
 #[test]
 fn nothing_captured() {
     let proxy = changed(sidecar("default"), |p| p.interception = Interception::None);
