@@ -17,6 +17,7 @@ use prost::Message as _;
 use service_kit::Stop;
 use tokio::time::MissedTickBehavior;
 
+use crate::clock::now_us;
 use crate::roster::Roster;
 
 pub use config::ConfigError;
@@ -40,6 +41,8 @@ pub struct Peers {
     bus: Arc<dyn Bus>,
     pilots: Arc<dyn Kv>,
     known: Mutex<Known>,
+    /// What this process registers as: not another one of its name.
+    instance: Bytes,
 }
 
 /// The other Pilots as last listed. While the bus is away they are not forgotten, nor when it comes back without them: a server that lost
@@ -81,6 +84,7 @@ impl Peers {
             bus,
             pilots,
             known: Mutex::default(),
+            instance: format!("{}@{}", std::process::id(), now_us()).into(),
         }))
     }
 
@@ -105,10 +109,21 @@ impl Peers {
     async fn stay_registered(&self) {
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut registered = false;
         loop {
             heartbeat.tick().await;
+            let name = self.roster.pilot();
+            if registered
+                && let Ok(Some(there)) = self.pilots.get(name).await
+                && there != self.instance
+            {
+                tracing::error!(
+                    name,
+                    "another Pilot has the same name, so neither counts the proxies of the other: give each its own --name"
+                );
+            }
             // Away or unknown: the next heartbeat, or the bus itself, puts it again.
-            let _ = self.pilots.put(self.roster.pilot(), Bytes::new()).await;
+            registered = self.pilots.put(name, self.instance.clone()).await.is_ok();
             // Also what makes us remember the others, should the bus go away.
             self.others().await;
         }

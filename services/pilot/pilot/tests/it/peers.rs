@@ -246,3 +246,16 @@ async fn a_bus_that_hangs_delays_no_end() {
     two.terminate();
     assert_eq!(two.ended().await.code(), Some(0), "{}", two.logs());
 }
+
+/// Two of one name would not see each other: that is said, as long as it is so.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_of_one_name_are_told() {
+    let nats = Nats::start();
+    let folder = Folder::of(&[("a", 80)]);
+    let one = join(&folder, &nats, "pilot").await;
+    let two = join(&folder, &nats, "pilot").await;
+    one.until("it is told", async || {
+        (one.logs() + &two.logs()).contains("another Pilot has the same name")
+    })
+    .await;
+}
