@@ -9,6 +9,7 @@
 pub mod args;
 pub mod backoff;
 pub mod duration;
+mod files;
 pub mod http;
 pub mod listen;
 pub mod logs;

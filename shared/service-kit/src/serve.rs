@@ -151,6 +151,7 @@ pub async fn serve(
     stop: Stop,
 ) -> io::Result<()> {
     let config = Arc::new(config);
+    crate::files::raise_limit();
     let places = Arc::new(Semaphore::new(
         config.max_connections.min(Semaphore::MAX_PERMITS),
     ));

@@ -89,6 +89,16 @@ async fn sigterm_ends_it_cleanly() {
     );
 }
 
+/// Each proxy takes a file, and many systems allow a program 1024 until it asks for more.
+#[tokio::test(flavor = "multi_thread")]
+async fn it_takes_as_many_connections_as_the_system_allows() {
+    let folder = Folder::of(&[("a", 80)]);
+    let dir = folder.path().to_str().unwrap();
+    let pilot = Pilot::limited("ulimit -S -n 100", &["--config-dir", dir]).await;
+    pilot.ready().await;
+    assert!(pilot.metric("process_max_fds").await > 1000.0);
+}
+
 /// Alerts can be written before anything happened: every series of a closed set is there, at zero.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_series_is_there_from_the_start() {

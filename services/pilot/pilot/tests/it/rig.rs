@@ -86,11 +86,16 @@ impl Pilot {
 
     /// One whose files end at about fifty kilobytes, as if the disk were full, until [`Pilot::free_disk`].
     pub async fn on_a_full_disk(args: &[&str]) -> Pilot {
+        Pilot::limited("trap '' XFSZ; ulimit -S -f 100", args).await
+    }
+
+    /// One that is started by a shell after these commands.
+    pub async fn limited(limits: &str, args: &[&str]) -> Pilot {
         let inner = command(args);
-        let mut limited = Command::new("sh");
-        limited.args(["-c", "trap '' XFSZ; ulimit -S -f 100; exec \"$0\" \"$@\""]);
-        limited.arg(inner.get_program()).args(inner.get_args());
-        Pilot::launch(limited).await
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(format!("{limits}; exec \"$0\" \"$@\""));
+        shell.arg(inner.get_program()).args(inner.get_args());
+        Pilot::launch(shell).await
     }
 
     /// There is room on the disk again.
