@@ -128,6 +128,12 @@ impl Walk {
                 self.watched.folders.insert(generation.clone());
                 (data, generation)
             }
+            // Swapped while it was followed, or broken. Never past it: the files beside it lead through it one by one, so that some
+            // would be of before and some of after.
+            Err(error) if data.is_symlink() => {
+                self.raced = true;
+                return self.lose(index, name, &error);
+            }
             Err(_) => (path.to_owned(), real),
         };
         self.led
