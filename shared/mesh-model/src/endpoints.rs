@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
 use mesh_types::Hostname;
 
 use crate::{Endpoints, Service};
@@ -56,3 +57,29 @@ impl ScopedEndpoints {
         self.iter().next().is_none()
     }
 }
+
+/// Equal where the endpoints of the services in scope are. The cost follows what differs between the meshes they were made from, if they
+/// share their services.
+impl PartialEq for ScopedEndpoints {
+    fn eq(&self, other: &ScopedEndpoints) -> bool {
+        let known = |namespace: &Arc<str>, host: &Hostname| {
+            let service = self.services.get(host);
+            service.is_some_and(|service| service.key.namespace == *namespace)
+        };
+        let concerns =
+            |namespace: &DiffItem<'_, '_, Arc<str>, OrdMap<Hostname, Arc<Endpoints>>>| {
+                match namespace {
+                    DiffItem::Add(namespace, hosts) | DiffItem::Remove(namespace, hosts) => {
+                        hosts.keys().any(|host| known(namespace, host))
+                    }
+                    DiffItem::Update { old, new } => old.1.diff(new.1).any(|item| match item {
+                        DiffItem::Add(host, _) | DiffItem::Remove(host, _) => known(old.0, host),
+                        DiffItem::Update { old: (host, _), .. } => known(old.0, host),
+                    }),
+                }
+            };
+        self.services == other.services && !self.all.diff(&other.all).any(|item| concerns(&item))
+    }
+}
+
+impl Eq for ScopedEndpoints {}

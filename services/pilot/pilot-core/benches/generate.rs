@@ -1,14 +1,15 @@
 //! What a change costs, from the change set to the encoded resources of one class: apply, update of the view, generation.
 //!
 //! `cargo bench -p pilot-core`. Edits go to and fro between two versions, so each step encodes something. `all` is a class that sees the whole
-//! mesh (every HTTP service in RouteConfiguration `8080`), `own` one that a Sidecar restricts to its namespace of 50 services.
+//! mesh (every HTTP service in RouteConfiguration `8080`), `own` one that a Sidecar restricts to its namespace of 50 services. A `fleet` is 50 classes
+//! that see everything, one for each of as many namespaces.
 #![expect(clippy::unwrap_used, reason = "a benchmark has nobody to tell")]
 
 use std::sync::Arc;
 
 use divan::{Bencher, black_box};
 use mesh_config::{Body, Meta, Object};
-use mesh_model::{Change, Mesh, Node, Proxy};
+use mesh_model::{Change, Mesh, Node, Proxy, View};
 use mesh_types::{Key, Kind, Labels, Revision};
 use pilot_core::OutboundKey;
 use pilot_core::generate::{ClassSets, Generator};
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 
 const SIZES: [usize; 3] = [100, 1000, 5000];
 const PER_NAMESPACE: usize = 50;
+const CLASSES: usize = 50;
 
 fn main() {
     divan::main();
@@ -114,6 +116,55 @@ fn proxy(namespace: &str) -> Proxy {
     .unwrap()
 }
 
+/// Classes that differ in nothing but their namespace.
+struct Fleet {
+    mesh: Mesh,
+    keys: Vec<OutboundKey>,
+    generator: Generator,
+    sets: Vec<ClassSets>,
+}
+
+impl Fleet {
+    fn new(services: usize) -> Fleet {
+        let mesh = mesh(services);
+        let namespaces = (1..=CLASSES).map(|n| format!("ns-{n}"));
+        let keys: Vec<_> = namespaces
+            .map(|namespace| OutboundKey::of(&mesh, &proxy(&namespace)))
+            .collect();
+        let generator = Generator::default();
+        let sets = connect(&mesh, &keys, &generator);
+        Fleet {
+            mesh,
+            keys,
+            generator,
+            sets,
+        }
+    }
+
+    /// Measures these changes, one after the other, again and again.
+    fn measure(mut self, bencher: Bencher, changes: [Change; 2]) {
+        let mut at = 0;
+        bencher.bench_local(|| {
+            at ^= 1;
+            let (mesh, delta) = self
+                .mesh
+                .apply(Revision(2), std::slice::from_ref(&changes[at]));
+            for (sets, key) in self.sets.iter_mut().zip(&self.keys) {
+                let view = mesh.update_view(&sets.view, &mesh.touch(&sets.view, &delta));
+                *sets = self.generator.outbound_update(sets, &view, key, &delta);
+            }
+            self.mesh = mesh;
+        });
+    }
+}
+
+/// Everything of these classes, their views included.
+fn connect(mesh: &Mesh, keys: &[OutboundKey], generator: &Generator) -> Vec<ClassSets> {
+    keys.iter()
+        .map(|key| generator.outbound(&mesh.view(&key.view), key))
+        .collect()
+}
+
 /// One class that is kept up to date.
 struct Class {
     mesh: Mesh,
@@ -177,6 +228,26 @@ fn second_class_all(bencher: Bencher, services: usize) {
     bencher.bench_local(|| first.generator.outbound(&view, &key));
 }
 
+/// A fleet that connects.
+#[divan::bench(args = SIZES)]
+fn cold_fleet(bencher: Bencher, services: usize) {
+    let fleet = Fleet::new(services);
+    bencher
+        .with_inputs(Generator::default)
+        .bench_values(|generator| connect(&fleet.mesh, &fleet.keys, &generator));
+}
+
+/// What views alone cost of that.
+#[divan::bench(args = SIZES)]
+fn views_of_fleet(bencher: Bencher, services: usize) {
+    let fleet = Fleet::new(services);
+    let views = || -> Vec<View> {
+        let keys = fleet.keys.iter();
+        keys.map(|key| fleet.mesh.view(&key.view)).collect()
+    };
+    bencher.bench_local(views);
+}
+
 #[divan::bench(args = SIZES)]
 fn mesh_from_nothing(bencher: Bencher, services: usize) {
     bencher.bench_local(|| mesh(services));
@@ -192,6 +263,11 @@ fn findings(bencher: Bencher, services: usize) {
 #[divan::bench(args = SIZES)]
 fn e1_all(bencher: Bencher, services: usize) {
     Class::new(services, "ns-1").measure(bencher, [endpoints(7, 200), endpoints(7, 201)]);
+}
+
+#[divan::bench(args = SIZES)]
+fn e1_fleet(bencher: Bencher, services: usize) {
+    Fleet::new(services).measure(bencher, [endpoints(7, 200), endpoints(7, 201)]);
 }
 
 #[divan::bench(args = SIZES)]
@@ -222,6 +298,11 @@ fn e5_all(bencher: Bencher, services: usize) {
     let class = Class::new(services, "ns-1");
     let changes = come_and_go(services);
     class.measure(bencher, changes);
+}
+
+#[divan::bench(args = SIZES)]
+fn e5_fleet(bencher: Bencher, services: usize) {
+    Fleet::new(services).measure(bencher, come_and_go(services));
 }
 
 #[divan::bench(args = SIZES)]

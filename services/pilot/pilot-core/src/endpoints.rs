@@ -1,5 +1,9 @@
 //! EDS: endpoints of one cluster for a class of proxies (XDS-TRAFFIC 8.3-8.5).
 
+mod reach;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,7 +15,6 @@ use envoy_api::envoy::config::endpoint::v3::{
 use mesh_config::resource::destination_rule::Subset;
 use mesh_config::resource::normal::{Health, MeshEndpoint, MeshPort, ServiceResolution};
 use mesh_model::{DestinationRule, Endpoints, Service, View};
-use mesh_types::Hostname;
 use prost::Message;
 use xds_core::{Encoded, TypeId};
 
@@ -19,6 +22,8 @@ use crate::clusters::Planner;
 use crate::memo::Stats;
 use crate::naming::ClusterName;
 use crate::{Memo, Memos, OutboundKey, proto};
+
+pub(crate) use reach::{Reach, Scope};
 
 /// Memos of this module.
 #[derive(Default)]
@@ -35,7 +40,7 @@ impl EndpointMemos {
 
 /// The endpoints of a cluster; none for a cluster that is unknown or finds its endpoints elsewhere.
 pub fn assignment(view: &View, key: &OutboundKey, cluster: &str, memo: &Memos) -> Arc<Encoded> {
-    Planner::new(view, key, memo)
+    Planner::of(view, key, memo)
         .named(cluster)
         .and_then(|planned| planned.assignment)
         .map_or_else(|| Arc::new(empty(cluster)), |input| encode(input, memo))
@@ -76,94 +81,6 @@ pub(crate) struct AssignmentInput {
     pub(crate) send_unhealthy: bool,
     /// Whether one endpoint is all the cluster can have.
     pub(crate) first_only: bool,
-}
-
-/// Which endpoints of a service a class may use at all. Nearly always everything, and then equal for all classes.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub(crate) struct Reach {
-    /// Only those of this node.
-    node: Option<Arc<str>>,
-    /// Only those of this cluster.
-    cluster: Option<Arc<str>>,
-    /// Only those of these networks; empty means every one.
-    networks: Arc<[Arc<str>]>,
-}
-
-/// What [`Reach`] is decided by, once per class.
-pub(crate) struct Scope<'a> {
-    key: &'a OutboundKey,
-    networks: Arc<[Arc<str>]>,
-    /// Hosts whose endpoints stay in their cluster (or do not), more specific first.
-    cluster_local: Vec<(Hostname, bool)>,
-}
-
-impl<'a> Scope<'a> {
-    pub(crate) fn new(view: &'a View, key: &'a OutboundKey) -> Scope<'a> {
-        let domain = key
-            .dns_domain
-            .split_once(".svc.")
-            .map_or("cluster.local", |(_, domain)| domain);
-        let discovery = view
-            .mesh
-            .default_config
-            .discovery_address
-            .split(':')
-            .next()
-            .unwrap_or_default();
-        let mut cluster_local: Vec<(Hostname, bool)> = Vec::new();
-        if !key.view.cluster_id.is_empty() {
-            let said = view.mesh.service_settings.iter().flat_map(|s| {
-                s.hosts
-                    .iter()
-                    .map(|h| (h.clone(), s.settings.cluster_local))
-            });
-            let default = [
-                format!("*.kube-system.svc.{domain}"),
-                format!("kubernetes.default.svc.{domain}"),
-                discovery.to_owned(),
-            ];
-            let all = said.chain(default.into_iter().map(|host| (host, true)));
-            cluster_local
-                .extend(all.filter_map(|(host, local)| Some((Hostname::new(&host).ok()?, local))));
-            cluster_local.sort_by(|a, b| a.0.specificity(&b.0)); // stable: what the mesh says stays before the defaults
-        }
-        Scope {
-            key,
-            networks: key.network_view.clone().into(),
-            cluster_local,
-        }
-    }
-
-    /// Which endpoints of a service the class may use.
-    pub(crate) fn reach(&self, service: &Service) -> Reach {
-        let host = &service.hostname;
-        let stays = service.node_local
-            || self
-                .cluster_local
-                .iter()
-                .find(|(pattern, _)| host.is_subset_of(pattern))
-                .is_some_and(|(_, local)| *local);
-        Reach {
-            node: self.key.node_name.clone().filter(|_| service.node_local),
-            cluster: Some(self.key.view.cluster_id.clone()).filter(|id| stays && !id.is_empty()),
-            networks: self.networks.clone(),
-        }
-    }
-}
-
-impl Reach {
-    fn includes(&self, endpoint: &MeshEndpoint) -> bool {
-        let unknown_or =
-            |actual: &Arc<str>, wanted: &Arc<str>| actual.is_empty() || actual == wanted;
-        self.node.as_ref().is_none_or(|node| endpoint.node == *node)
-            && self
-                .cluster
-                .as_ref()
-                .is_none_or(|cluster| unknown_or(&endpoint.cluster, cluster))
-            && (self.networks.is_empty()
-                || endpoint.network.is_empty()
-                || self.networks.contains(&endpoint.network))
-    }
 }
 
 impl AssignmentInput {
@@ -305,6 +222,3 @@ fn workload(endpoint: &MeshEndpoint) -> String {
         endpoint.workload, endpoint.namespace, endpoint.cluster
     )
 }
-
-#[cfg(test)]
-mod tests;

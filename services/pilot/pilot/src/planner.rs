@@ -446,8 +446,8 @@ fn inbound_may_change(touch: &Touch) -> bool {
 /// Unchanged sets keep their pointer.
 fn same_outbound(a: &ClassSets, b: &ClassSets) -> bool {
     let pairs = [
-        (&a.cds, &b.cds),
-        (&a.eds, &b.eds),
+        (&a.clusters.cds, &b.clusters.cds),
+        (&a.clusters.eds, &b.clusters.eds),
         (&a.lds, &b.lds),
         (&a.rds, &b.rds),
     ];

@@ -48,15 +48,10 @@ impl ClusterMemos {
 
 /// Outbound clusters of a sidecar or router, in no particular order.
 pub fn outbound(view: &View, key: &OutboundKey, memo: &Memos) -> Vec<Arc<Encoded>> {
-    let planner = Planner::new(view, key, memo);
-    let mut out = special(view, key, memo);
+    let planner = Planner::of(view, key, memo);
+    let mut out = planner.specials(memo);
     planner.all(|planned| out.extend(cluster(planned, memo)));
     out
-}
-
-/// Outbound clusters that belong to no service.
-pub(crate) fn special(view: &View, key: &OutboundKey, memo: &Memos) -> Vec<Arc<Encoded>> {
-    special::outbound(view, key, memo)
 }
 
 /// The cluster of a plan; `None` if it would have no endpoint and could not get any.

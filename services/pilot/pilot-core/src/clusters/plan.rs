@@ -1,14 +1,19 @@
 //! Which clusters a class gets, and how each finds its endpoints (XDS-TRAFFIC 7.1, 7.2).
 
+use std::collections::BTreeMap;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
 use mesh_config::resource::destination_rule::{SimpleLb, Subset};
 use mesh_config::resource::normal::{MeshPort, ServiceResolution};
-use mesh_model::{DestinationRule, Service, View};
+use mesh_model::{DestinationRule, ScopedEndpoints, Service, View};
 use mesh_types::{Hostname, Protocol};
+use xds_core::Encoded;
 
 use super::policy::Policy;
 use super::settings::Settings;
+use super::special::{self, Special};
 use crate::endpoints::{AssignmentInput, Reach, Scope};
 use crate::naming::ClusterName;
 use crate::{Memos, OutboundKey};
@@ -91,32 +96,60 @@ impl Planned {
     }
 }
 
-/// Walks the services of a view.
-pub(crate) struct Planner<'a> {
-    view: &'a View,
+/// Everything that the clusters and endpoints of an outbound class are made from: classes whose planners are equal get the same of both.
+///
+/// Nothing of a view or a class but what is here can be read below, so nothing else, such as a namespace, can make a difference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Planner {
+    services: Arc<BTreeMap<Hostname, Arc<Service>>>,
+    rules: Arc<BTreeMap<Hostname, Arc<DestinationRule>>>,
+    endpoints: ScopedEndpoints,
     settings: Arc<Settings>,
-    scope: Scope<'a>,
+    specials: Vec<Special>,
+    scope: Scope,
 }
 
-impl<'a> Planner<'a> {
-    pub(crate) fn new(view: &'a View, key: &'a OutboundKey, memo: &Memos) -> Planner<'a> {
+impl Planner {
+    pub(crate) fn of(view: &View, key: &OutboundKey, memo: &Memos) -> Planner {
         Planner {
-            view,
+            services: view.services.clone(),
+            rules: view.destination_rules.clone(),
+            endpoints: view.endpoints.clone(),
             settings: Settings::outbound(&view.mesh, key, memo),
-            scope: Scope::new(view, key),
+            specials: special::of(view, key),
+            scope: Scope::of(&view.mesh, key),
         }
     }
 
-    /// Every cluster of the view.
+    /// Gives a view, from which an equal planner was made, this one's allocations. Views that share them are quickly compared.
+    pub(crate) fn lend(&self, view: &mut View) {
+        view.services = self.services.clone();
+        view.destination_rules = self.rules.clone();
+        view.endpoints = self.endpoints.clone();
+    }
+
+    /// A hash of some of it: scopes that differ mostly differ in how much they see, and in what comes first.
+    pub(crate) fn digest(&self) -> u64 {
+        let size = (self.services.len(), self.rules.len());
+        let first = self.services.first_key_value().map(|(host, _)| host);
+        FixedState::default().hash_one((size, first, self.settings.router))
+    }
+
+    /// Clusters that belong to no service.
+    pub(crate) fn specials(&self, memo: &Memos) -> Vec<Arc<Encoded>> {
+        special::clusters(&self.specials, &self.settings, memo)
+    }
+
+    /// Every cluster of a service.
     pub(crate) fn all(&self, mut each: impl FnMut(Planned)) {
-        for service in self.view.services.values() {
+        for service in self.services.values() {
             self.service(service, &mut each);
         }
     }
 
     /// The clusters of one host; none if it is not in scope.
     pub(crate) fn host(&self, host: &Hostname, mut each: impl FnMut(Planned)) {
-        if let Some(service) = self.view.services.get(host) {
+        if let Some(service) = self.services.get(host) {
             self.service(service, &mut each);
         }
     }
@@ -139,7 +172,7 @@ impl<'a> Planner<'a> {
         if service.resolution == ServiceResolution::Alias {
             return;
         }
-        let rule = self.view.destination_rules.get(&service.hostname);
+        let rule = self.rules.get(&service.hostname);
         let reach = self.scope.reach(service);
         for (index, port) in service.ports.iter().enumerate() {
             let Ok(index) = u16::try_from(index) else {
@@ -184,7 +217,7 @@ impl<'a> Planner<'a> {
         };
         let assignment = || AssignmentInput {
             service: service.clone(),
-            endpoints: self.view.endpoints.get(&service.hostname).cloned(),
+            endpoints: self.endpoints.get(&service.hostname).cloned(),
             port: index,
             subset: subset.and_then(|s| Some((rule?.clone(), s))),
             reach: reach.clone(),

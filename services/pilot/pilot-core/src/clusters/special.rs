@@ -35,36 +35,43 @@ pub(super) struct SpecialInput {
     settings: Arc<Settings>,
 }
 
+/// A cluster that belongs to no service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Special {
+pub(super) enum Special {
     BlackHole,
     Passthrough,
     DynamicDns { agent_resolves: bool },
     InboundPassthrough,
 }
 
-/// Special clusters of the outbound side.
-pub(super) fn outbound(view: &View, key: &OutboundKey, memo: &Memos) -> Vec<Arc<Encoded>> {
-    let settings = Settings::outbound(&view.mesh, key, memo);
-    let one = |what| {
-        memo.clusters.special.get_or(
-            SpecialInput {
-                what,
-                settings: settings.clone(),
-            },
-            encode,
-        )
-    };
-    let mut out = vec![one(Special::BlackHole)];
+/// Which ones an outbound class has.
+pub(super) fn of(view: &View, key: &OutboundKey) -> Vec<Special> {
+    let mut out = vec![Special::BlackHole];
     if key.view.kind == ProxyKind::Sidecar {
-        out.push(one(Special::Passthrough));
+        out.push(Special::Passthrough);
         if view.outbound_policy.mode == OutboundMode::AllowAnyDynamicDns {
-            out.push(one(Special::DynamicDns {
+            out.push(Special::DynamicDns {
                 agent_resolves: key.dns_capture,
-            }));
+            });
         }
     }
     out
+}
+
+/// These clusters.
+pub(super) fn clusters(
+    which: &[Special],
+    settings: &Arc<Settings>,
+    memo: &Memos,
+) -> Vec<Arc<Encoded>> {
+    let one = |what: &Special| {
+        let input = SpecialInput {
+            what: *what,
+            settings: settings.clone(),
+        };
+        memo.clusters.special.get_or(input, encode)
+    };
+    which.iter().map(one).collect()
 }
 
 /// The special cluster of the inbound side.

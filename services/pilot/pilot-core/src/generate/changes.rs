@@ -157,17 +157,11 @@ fn imports_everything(view: &View) -> bool {
 
 /// Whether services other than these stand in the same order.
 fn same_order(old: &View, new: &View, changed: &BTreeSet<Hostname>) -> bool {
-    let rest = |view: &View| -> Vec<Hostname> {
-        let hosts = view
-            .services_in_order
-            .iter()
-            .map(|service| &service.hostname);
-        hosts
-            .filter(|host| !changed.contains(*host))
-            .cloned()
-            .collect()
-    };
-    rest(old) == rest(new)
+    let [old, new] = [old, new].map(|view| {
+        let hosts = view.services_in_order.iter().map(|s| &s.hostname);
+        hosts.filter(|host| !changed.contains(*host))
+    });
+    old.eq(new)
 }
 
 /// Whether a VirtualService has rules that listeners are made from.

@@ -60,8 +60,8 @@ fn changed(old: &ClassSets, new: &ClassSets) -> String {
         text + "\n"
     };
     [
-        part("cds", &old.cds, &new.cds),
-        part("eds", &old.eds, &new.eds),
+        part("cds", &old.clusters.cds, &new.clusters.cds),
+        part("eds", &old.clusters.eds, &new.clusters.eds),
         part("lds", &old.lds, &new.lds),
         part("rds", &old.rds, &new.rds),
     ]
@@ -70,8 +70,8 @@ fn changed(old: &ClassSets, new: &ClassSets) -> String {
 
 fn contents(sets: &ClassSets) -> BTreeMap<String, u64> {
     let all = [
-        ("cds", &sets.cds),
-        ("eds", &sets.eds),
+        ("cds", &sets.clusters.cds),
+        ("eds", &sets.clusters.eds),
         ("lds", &sets.lds),
         ("rds", &sets.rds),
     ];
@@ -239,9 +239,40 @@ fn equal_classes_share_sets() {
         generator.outbound(&view, &key),
         generator.outbound(&other_view, &other),
     );
-    assert!(
-        Arc::ptr_eq(&a.cds, &b.cds) && Arc::ptr_eq(&a.eds, &b.eds) && Arc::ptr_eq(&a.lds, &b.lds)
-    );
+    assert!(Arc::ptr_eq(&a.clusters, &b.clusters) && Arc::ptr_eq(&a.lds, &b.lds));
+}
+
+#[test]
+fn classes_that_see_the_same_take_a_step_of_clusters_together() {
+    let mut world = World::new(&two_services());
+    let generator = Generator::default();
+    let proxies = [sidecar("default"), sidecar("elsewhere"), sidecar("third")];
+    let class = |world: &World, proxy: &Proxy| {
+        let (view, key) = world.class(proxy);
+        (generator.outbound(&view, &key), key)
+    };
+    let old: Vec<_> = proxies.iter().map(|p| class(&world, p)).collect();
+    let delta = world.apply(&slice("a", "10.0.0.2 10.0.0.9"));
+    let new: Vec<_> = old
+        .iter()
+        .map(|(old, key)| {
+            let view = world
+                .mesh
+                .update_view(&old.view, &world.mesh.touch(&old.view, &delta));
+            generator.outbound_update(old, &view, key, &delta)
+        })
+        .collect();
+    for later in &new[1..] {
+        assert!(Arc::ptr_eq(&new[0].clusters, &later.clusters));
+        // So that the next comparison is short.
+        assert!(Arc::ptr_eq(&new[0].view.services, &later.view.services));
+    }
+    // Somebody who comes now has them too, and what nobody has is forgotten.
+    let late = class(&world, &sidecar("fourth")).0;
+    assert!(Arc::ptr_eq(&new[0].clusters, &late.clusters));
+    drop(old);
+    class(&world, &router("default"));
+    assert_eq!(generator.clusters.len(), 2);
 }
 
 #[test]
@@ -320,6 +351,7 @@ fn edit() -> impl Strategy<Value = Edit> {
     ]);
     let mesh = prop::sample::select(vec![
         "outboundTrafficPolicy: {mode: REGISTRY_ONLY}",
+        "outboundTrafficPolicy: {mode: ALLOW_ANY_DYNAMIC_DNS}",
         "proxyHttpPort: 15002",
         "defaultTrafficPolicy: {outlierDetection: {minHealthPercent: 50}}",
         "defaultServiceExportTo: ['.']",
@@ -386,40 +418,92 @@ enum Edit {
     Delete(Kind, &'static str, String),
 }
 
+/// A proxy that differs in one fact from `sidecar("default")`; one that clusters or endpoints read, most of the time.
+fn variant() -> impl Strategy<Value = Proxy> {
+    let changes: Vec<fn(&mut Proxy)> = vec![
+        |p| p.dns_domain = "default.svc.other.example".into(),
+        |p| p.cluster_id = "remote".into(),
+        |p| p.node_name = "node".into(),
+        |p| p.network_view = vec!["net".into()],
+        |p| p.dns_capture = true,
+        |p| p.addresses.push(std::net::Ipv6Addr::LOCALHOST.into()),
+        |p| p.labels = [("app", "other")].into_iter().collect(),
+        |p| p.vanilla = false,
+    ];
+    prop::sample::select(changes).prop_map(|change| {
+        let mut proxy = sidecar("default");
+        change(&mut proxy);
+        proxy
+    })
+}
+
+/// Proxies whose classes have something in common.
+fn fleet(variant: Proxy) -> Vec<Proxy> {
+    let others = ["default", "elsewhere", "istio-system"].map(sidecar);
+    others
+        .into_iter()
+        .chain([router("default"), variant])
+        .collect()
+}
+
+/// Makes a change; `None` if it is refused, as some combinations are for users.
+fn apply(world: &mut World, edit: &Edit) -> Option<Delta> {
+    match edit {
+        Edit::Apply(yaml) => world.try_apply(yaml).ok(),
+        Edit::Delete(kind, namespace, name) => Some(world.delete(*kind, namespace, name)),
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever changes, updating gives what starting over gives.
     #[test]
-    fn an_update_equals_a_fresh_start(edits in prop::collection::vec(edit(), 1..12)) {
+    fn an_update_equals_a_fresh_start(edits in prop::collection::vec(edit(), 1..12), variant in variant()) {
         let mut world = World::new(&two_services());
         let generator = Generator::default();
-        let proxies = [sidecar("default"), sidecar("elsewhere"), sidecar("istio-system"), router("default")];
-        let class = |world: &World, proxy: &Proxy| world.class(proxy);
+        let proxies = fleet(variant);
         let mut had: Vec<_> = proxies.iter().map(|p| {
-            let (view, key) = class(&world, p);
+            let (view, key) = world.class(p);
             (key.clone(), generator.outbound(&view, &key))
         }).collect();
         for edit in edits {
-            let delta = match &edit {
-                // Some combinations are refused, as they are for users.
-                Edit::Apply(yaml) => match world.try_apply(yaml) {
-                    Ok(delta) => delta,
-                    Err(_) => continue,
-                },
-                Edit::Delete(kind, namespace, name) => world.delete(*kind, namespace, name),
+            let Some(delta) = apply(&mut world, &edit) else {
+                continue;
             };
             for (proxy, (old_key, old)) in proxies.iter().zip(&mut had) {
-                let (view, key) = class(&world, proxy);
-                let new = if key == *old_key {
-                    generator.outbound_update(old, &view, &key, &delta)
-                } else {
-                    generator.outbound(&view, &key)
-                };
+                let (view, key) = world.class(proxy);
                 let fresh = Generator::default().outbound(&view, &key);
-                prop_assert_eq!(contents(&new), contents(&fresh), "after {:?} for {:?}", edit, proxy.kind);
-                (*old_key, *old) = (key, new);
+                if key != *old_key {
+                    (*old_key, *old) = (key.clone(), generator.outbound(&view, &key));
+                } else {
+                    let touch = world.mesh.touch(&old.view, &delta);
+                    if !touch.is_none() {
+                        let view = world.mesh.update_view(&old.view, &touch);
+                        *old = generator.outbound_update(old, &view, &key, &delta);
+                    }
+                }
+                prop_assert_eq!(contents(old), contents(&fresh), "after {:?} for {:?}", edit, key);
             }
+        }
+    }
+
+    /// What classes have in common is what each would get alone, whoever comes first.
+    #[test]
+    fn a_class_among_others_gets_what_it_gets_alone(
+        edits in prop::collection::vec(edit(), 1..12),
+        proxies in variant().prop_map(fleet).prop_shuffle(),
+    ) {
+        let mut world = World::new(&two_services());
+        for edit in &edits {
+            apply(&mut world, edit);
+        }
+        let together = Generator::default();
+        let classes = proxies.iter().map(|proxy| world.class(proxy));
+        let joined: Vec<_> = classes.map(|(view, key)| (together.outbound(&view, &key), view, key)).collect();
+        for (sets, view, key) in &joined {
+            let alone = Generator::default().outbound(view, key);
+            prop_assert_eq!(contents(sets), contents(&alone), "{:?}", key);
         }
     }
 }

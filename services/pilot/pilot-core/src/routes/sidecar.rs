@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
 use mesh_config::resource::normal::{MeshPort, ServiceResolution};
 use mesh_model::{EgressListener, Service, View, VirtualService};
 use mesh_types::{Hostname, Protocol};
@@ -22,6 +23,9 @@ const FORWARD_PROXY: &str = "http_proxy";
 pub(super) const MESH: &str = "mesh";
 /// The port on which hosts that are no services are known.
 const HTTP: u16 = 80;
+
+/// Names that a service has, more or less: room is made for so many.
+const NAMES: usize = 6;
 
 /// Which requests a RouteConfiguration is for, by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,8 +155,10 @@ impl<'a> Planner<'a> {
 
     /// Who has which routes on a port, those first who win a name that several have.
     fn wrappers(&self, port: u16) -> Vec<Wrapper<'a>> {
-        let mut served: HashMap<&str, Served<'a>> = HashMap::default();
-        let mut order: Vec<&Hostname> = Vec::new();
+        let most = self.listener.services.len();
+        let mut served: HashMap<&str, Served<'a>> =
+            HashMap::with_capacity_and_hasher(most, FixedState::default());
+        let mut order: Vec<&Hostname> = Vec::with_capacity(most);
         for service in self.listener.services.iter() {
             if let Some(found) = service.ports.iter().find(|p| p.number == port) {
                 order.push(&service.hostname);
@@ -281,7 +287,7 @@ impl<'a> Planner<'a> {
     /// Virtual hosts by name. Of two with one name the first stays, and of two with one domain the first keeps it.
     fn emit(&self, wrappers: Vec<Wrapper<'a>>, key: &'a OutboundKey) -> Vec<Host<'a>> {
         let names = Names::new(key);
-        let mut known = Known::default();
+        let mut known = Known::with_room(wrappers.iter().map(|w| w.services.len()).sum());
         for wrapper in &wrappers {
             for service in &wrapper.services {
                 known.full.insert(service.hostname.as_str());
@@ -380,7 +386,6 @@ fn is_http(port: &MeshPort) -> bool {
 }
 
 /// Names given so far, and those that short names must not take.
-#[derive(Default)]
 struct Known<'a> {
     hosts: HashSet<(&'a str, u16)>,
     domains: HashSet<Cow<'a, str>>,
@@ -389,6 +394,17 @@ struct Known<'a> {
 }
 
 impl<'a> Known<'a> {
+    /// For the names of so many services.
+    fn with_room(services: usize) -> Known<'a> {
+        let hasher = FixedState::default;
+        Known {
+            hosts: HashSet::with_capacity_and_hasher(services, hasher()),
+            domains: HashSet::with_capacity_and_hasher(NAMES * services, hasher()),
+            full: HashSet::with_capacity_and_hasher(services, hasher()),
+            full_with_port: HashSet::default(),
+        }
+    }
+
     fn keep(&mut self, domain: Domain<'a>) -> Option<Cow<'a, str>> {
         let text = &*domain.text;
         let belongs_to_another =
