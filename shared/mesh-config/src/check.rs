@@ -8,6 +8,7 @@ mod gateway;
 mod headers;
 pub(crate) mod hosts;
 mod load_balancer;
+mod log_format;
 mod mesh;
 pub(crate) mod names;
 mod platform;

@@ -280,6 +280,27 @@ mod tests {
     }
 
     #[test]
+    fn a_mistake_in_an_access_log_is_found_before_envoy_finds_it() {
+        findings(
+            &decode_mesh_config(
+                "accessLogFormat: '%NOPE%'\n\
+                 extensionProviders: [{name: a, envoyFileAccessLog: {path: /l, logFormat: {labels: {at: '%START_TIMES%'}}}}]",
+            )
+            .1,
+            expect![[r#"
+                Error accessLogFormat: Envoy has no operator %NOPE% [unknown-value]
+                Error extensionProviders[0].envoyFileAccessLog.logFormat.labels.at: Envoy has no operator %START_TIMES%; did you mean START_TIME? [unknown-value]
+            "#]],
+        );
+        findings(
+            &decode_mesh_config("accessLogEncoding: JSON\naccessLogFormat: '%PROTOCOL%'").1,
+            expect![[r#"
+                Error accessLogFormat: with accessLogEncoding JSON this must be the text of a JSON object [malformed]
+            "#]],
+        );
+    }
+
+    #[test]
     fn fields_that_nobody_knows_are_errors_and_others_are_told() {
         let (config, found) = decode_mesh_config(
             "trustDomian: x\nextensionProviders: []\nmixer_check_server: x\nproxyListenPort: 0\ndefaultConfig: {concurrency: 2, proxyStatsMatcher: {}, tracing: {zipkin: {}, sampling: 200}, nope: 1}\n",

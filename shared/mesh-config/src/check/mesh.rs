@@ -1,13 +1,14 @@
 //! MeshConfig.
 
 use mesh_types::Code;
+use serde_json::Value;
 
 use super::report::Report;
 use super::virtual_service::retries;
-use super::{hosts, load_balancer, names, sidecar, traffic_policy, values};
+use super::{hosts, load_balancer, log_format, names, sidecar, traffic_policy, values};
 use crate::resource::Duration;
 use crate::resource::destination_rule::LocalityLoadBalancerSetting;
-use crate::resource::mesh::MeshConfig;
+use crate::resource::mesh::{AccessLogEncoding, MeshConfig};
 
 pub(super) fn check(r: &mut Report, mesh: &MeshConfig) {
     r.test(
@@ -155,6 +156,7 @@ pub(super) fn check(r: &mut Report, mesh: &MeshConfig) {
             });
         },
     );
+    access_logs(r, mesh);
     r.field("defaultConfig", |r| {
         let config = &mesh.default_config;
         for (name, port) in [
@@ -177,6 +179,35 @@ pub(super) fn check(r: &mut Report, mesh: &MeshConfig) {
                     format!("{share} is no percentage, want 0..=100"),
                 );
             }
+        });
+    });
+}
+
+/// The formats of access logs, wherever they are written.
+fn access_logs(r: &mut Report, mesh: &MeshConfig) {
+    let own = &mesh.access_log_format;
+    r.field("accessLogFormat", |r| match mesh.access_log_encoding {
+        AccessLogEncoding::Text => log_format::text(r, own),
+        AccessLogEncoding::Json if own.is_empty() => {}
+        AccessLogEncoding::Json => match serde_json::from_str(own) {
+            Ok(fields @ Value::Object(_)) => log_format::labels(r, &fields),
+            Ok(_) | Err(_) => r.say(
+                Code::Malformed,
+                "with accessLogEncoding JSON this must be the text of a JSON object",
+            ),
+        },
+    });
+    let providers = mesh.other.0.get("extensionProviders");
+    let providers = providers.and_then(Value::as_array).map_or(&[][..], |p| p);
+    r.items("extensionProviders", providers, |r, _, provider| {
+        let Some(format) = provider.pointer("/envoyFileAccessLog/logFormat") else {
+            return;
+        };
+        r.field("envoyFileAccessLog", |r| {
+            r.field("logFormat", |r| {
+                r.some("text", format.get("text"), log_format::labels);
+                r.some("labels", format.get("labels"), log_format::labels);
+            });
         });
     });
 }
