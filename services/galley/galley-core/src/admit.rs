@@ -1,6 +1,6 @@
 //! What of a scan is in force: the change set, and what its authors should know.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -101,7 +101,7 @@ impl Admission {
 pub fn admit(sources: &Sources<'_>, world: &World) -> Admission {
     let mut wanted = Wanted {
         world,
-        claims: BTreeMap::new(),
+        claims: HashMap::with_capacity(world.objects().len()),
         out: Admission::default(),
     };
     for file in &sources.files {
@@ -145,13 +145,13 @@ pub fn admit(sources: &Sources<'_>, world: &World) -> Admission {
 
 struct Wanted<'a> {
     world: &'a World,
-    /// Every object that stays or comes, and the place that decides about it.
-    claims: BTreeMap<Key, Place>,
+    /// Every object that stays or comes, and the place that decides about it. Never gone through in its own order, which is no order.
+    claims: HashMap<&'a Key, &'a Place>,
     out: Admission,
 }
 
-impl Wanted<'_> {
-    fn define(&mut self, object: &Arc<Object>, place: &Place) {
+impl<'a> Wanted<'a> {
+    fn define(&mut self, object: &'a Arc<Object>, place: &'a Place) {
         let key = &object.meta.key;
         if let Some(first) = self.claims.get(key) {
             let message = format!(
@@ -180,15 +180,13 @@ impl Wanted<'_> {
             self.out.rows.insert(key.clone(), row);
             self.out.changes.insert(key.clone(), Some(held));
         }
-        self.claims.insert(key.clone(), place.clone());
+        self.claims.insert(key, place);
     }
 
     /// The version in force stays, if there is one and nobody else defines the object.
     fn keep(&mut self, key: &Key) {
-        if let Some(held) = self.world.objects().get(key) {
-            self.claims
-                .entry(key.clone())
-                .or_insert_with(|| held.place.clone());
+        if let Some((key, held)) = self.world.objects().get_key_value(key) {
+            self.claims.entry(key).or_insert(&held.place);
         }
     }
 
