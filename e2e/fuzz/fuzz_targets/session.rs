@@ -286,13 +286,17 @@ fn step(world: &mut World, input: &mut Input<'_>) -> Option<()> {
         2 => {
             let type_id = TypeId::ALL[usize::from(input.byte()?) % TypeId::COUNT];
             let (name, body) = (NAMES[usize::from(input.byte()?) % 8], input.byte()?);
-            world.change(type_id, |content| drop(content.insert(name, body % 4)));
+            world.change(type_id, |content| {
+                content.insert(name, body % 4);
+            });
         }
         // 3 TYPE NAME: a resource is removed
         3 => {
             let type_id = TypeId::ALL[usize::from(input.byte()?) % TypeId::COUNT];
             let name = NAMES[usize::from(input.byte()?) % 8];
-            world.change(type_id, |content| drop(content.remove(name)));
+            world.change(type_id, |content| {
+                content.remove(name);
+            });
         }
         4 => world.rest(),
         5 => drop(world.poll()),
