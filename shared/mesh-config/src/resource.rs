@@ -3,6 +3,7 @@
 mod common;
 pub mod destination_rule;
 pub mod gateway;
+mod grpc_status;
 pub mod mesh;
 pub mod normal;
 pub mod platform;
@@ -14,3 +15,4 @@ pub(crate) use common::is_unset;
 pub use common::{
     Double, Duration, MatchingSelector, Percent, StringMatch, UInt32Value, WorkloadSelector,
 };
+pub use grpc_status::grpc_status;

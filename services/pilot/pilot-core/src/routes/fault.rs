@@ -2,6 +2,7 @@
 
 use envoy_api::envoy::extensions::filters::common::fault::v3::{FaultDelay, fault_delay};
 use envoy_api::envoy::extensions::filters::http::fault::v3::{FaultAbort, HttpFault, fault_abort};
+use mesh_config::resource::grpc_status;
 use mesh_config::resource::virtual_service::{self as vs, HttpFaultInjection};
 
 use super::share;
@@ -46,45 +47,4 @@ fn abort(given: &vs::FaultAbort) -> Option<FaultAbort> {
         error_type: Some(error),
         ..FaultAbort::default()
     })
-}
-
-/// The number of a gRPC status given by name or number.
-fn grpc_status(text: &str) -> Option<u32> {
-    const NAMES: [&str; 17] = [
-        "OK",
-        "CANCELLED",
-        "UNKNOWN",
-        "INVALID_ARGUMENT",
-        "DEADLINE_EXCEEDED",
-        "NOT_FOUND",
-        "ALREADY_EXISTS",
-        "PERMISSION_DENIED",
-        "RESOURCE_EXHAUSTED",
-        "FAILED_PRECONDITION",
-        "ABORTED",
-        "OUT_OF_RANGE",
-        "UNIMPLEMENTED",
-        "INTERNAL",
-        "UNAVAILABLE",
-        "DATA_LOSS",
-        "UNAUTHENTICATED",
-    ];
-    let by_name = NAMES
-        .iter()
-        .position(|name| name.eq_ignore_ascii_case(text));
-    by_name
-        .and_then(|i| u32::try_from(i).ok())
-        .or_else(|| text.parse().ok())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::grpc_status;
-
-    #[test]
-    fn grpc_statuses_go_by_name_or_number() {
-        assert_eq!(grpc_status("UNAVAILABLE"), Some(14));
-        assert_eq!(grpc_status("14"), Some(14));
-        assert_eq!(grpc_status("NOPE"), None);
-    }
 }

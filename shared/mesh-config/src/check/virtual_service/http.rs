@@ -6,6 +6,7 @@ use super::retries::retries;
 use super::{Whole, answers, destination, matches, plain_destination, weights};
 use crate::check::report::Report;
 use crate::check::{headers, names, values};
+use crate::resource::grpc_status;
 use crate::resource::virtual_service::{CorsPolicy, HttpFaultInjection, HttpRewrite, HttpRoute};
 
 pub(super) fn check(r: &mut Report, whole: &Whole<'_>, route: &HttpRoute) {
@@ -209,7 +210,7 @@ fn fault(r: &mut Report, fault: &HttpFaultInjection) {
             _ => {}
         }
         if let Some(status) = &abort.grpc_status
-            && !is_grpc_status(status)
+            && grpc_status(status).is_none()
         {
             r.say_at(
                 "grpcStatus",
@@ -258,30 +259,6 @@ fn fault(r: &mut Report, fault: &HttpFaultInjection) {
         }
         values::duration_field(r, "fixedDelay", delay.fixed_delay);
     });
-}
-
-/// A gRPC status by name or number.
-fn is_grpc_status(text: &str) -> bool {
-    const NAMES: &[&str] = &[
-        "OK",
-        "CANCELLED",
-        "UNKNOWN",
-        "INVALID_ARGUMENT",
-        "DEADLINE_EXCEEDED",
-        "NOT_FOUND",
-        "ALREADY_EXISTS",
-        "PERMISSION_DENIED",
-        "RESOURCE_EXHAUSTED",
-        "FAILED_PRECONDITION",
-        "ABORTED",
-        "OUT_OF_RANGE",
-        "UNIMPLEMENTED",
-        "INTERNAL",
-        "UNAVAILABLE",
-        "DATA_LOSS",
-        "UNAUTHENTICATED",
-    ];
-    NAMES.contains(&text) || text.parse::<u8>().is_ok_and(|n| n <= 16)
 }
 
 fn rewrite(r: &mut Report, rewrite: &HttpRewrite) {
