@@ -1,6 +1,13 @@
-//! Messages of `proto/flotilla`, compiled: what the services say to each other.
+//! Messages of `proto/`, compiled: what the services say to each other (`flotilla/`), and wire contracts that Istio's agents share
+//! (`istio/`). Feature `grpc` adds the gRPC stubs.
 //!
 //! The crate must never know who sends a message or why. Start reading in `proto/flotilla/*/v1/*.proto`.
+
+/// What Citadel tells about trust, and what operators ask of it.
+#[allow(missing_docs, clippy::doc_lazy_continuation)]
+pub mod citadel {
+    include!(concat!(env!("OUT_DIR"), "/flotilla.citadel.v1.rs"));
+}
 
 /// What Galley distributes.
 #[allow(missing_docs, clippy::doc_lazy_continuation)]
@@ -12,6 +19,27 @@ pub mod galley {
 #[allow(missing_docs, clippy::doc_lazy_continuation)]
 pub mod pilot {
     include!(concat!(env!("OUT_DIR"), "/flotilla.pilot.v1.rs"));
+}
+
+/// What Istio's agents speak, field for field.
+pub mod istio {
+    /// The certificate authority.
+    #[allow(missing_docs)]
+    pub mod ca {
+        include!(concat!(env!("OUT_DIR"), "/istio.v1.auth.rs"));
+    }
+
+    /// Name discovery: what the agent's DNS proxy answers.
+    #[allow(missing_docs)]
+    pub mod nds {
+        include!(concat!(env!("OUT_DIR"), "/istio.networking.nds.v1.rs"));
+    }
+
+    /// The trust bundle as Istio's agents read it.
+    #[allow(missing_docs)]
+    pub mod mesh {
+        include!(concat!(env!("OUT_DIR"), "/istio.mesh.v1alpha1.rs"));
+    }
 }
 
 /// Digest of a set of resources that does not depend on their order: the sum of the hashes of its members, so that adding and

@@ -1,0 +1,3 @@
+//! The `citadel` program.
+
+fn main() {}
