@@ -2,8 +2,8 @@
 # Installs what a bare Debian or Ubuntu needs beyond a Rust toolchain, and says what it did, one line per thing.
 #
 #   e2e/tools/setup.sh            Envoy and nats-server into .cache/; gcc and python3-venv from Debian where missing
-#   e2e/tools/setup.sh --tests    and what only tests use: PostgreSQL, iptables, iproute2, curl and g++ from Debian,
-#                                 cargo-deny from crates.io into .cache/
+#   e2e/tools/setup.sh --tests    and what only tests use: PostgreSQL, iptables, iproute2, openssl, curl and g++ from Debian, and into
+#                                 .cache/ cargo-deny from crates.io, zlint by Go, pkilint and py-spiffe from PyPI
 #
 # Safe to repeat: it looks at what is there, so a second run changes nothing, needs no network and takes a blink.
 # The programs are found afterwards at .cache/bin/envoy and .cache/bin/nats-server, whatever their versions.
@@ -92,6 +92,7 @@ check_system() {
     # These live in sbin, which an ordinary user's PATH may lack.
     PATH="$PATH:/usr/sbin:/sbin" have iptables || need iptables
     PATH="$PATH:/usr/sbin:/sbin" have ip || need iproute2
+    have openssl || need openssl
     have curl || need curl
     # libFuzzer is C++.
     have c++ || need g++
@@ -139,6 +140,28 @@ install_cargo_deny() {
     fi
 }
 
+# Others' eyes on our certificates: zlint (Go), pkilint and py-spiffe (Python).
+install_certificate_tools() {
+    $with_tests || return 0
+    local wanted=$tools/certificates python=$cache/certificates
+    if ! [ -x "$bin/zlint" ] || ! cmp -s "$wanted/go.sum" "$cache/zlint.go.sum"; then
+        have go || fail "go is not found; tests build zlint with it: https://go.dev/dl (1.21 or newer fetches the version that is wanted)"
+        say "building zlint"
+        go build -C "$wanted" -o "$PWD/$bin/zlint" github.com/zmap/zlint/v3/cmd/zlint || fail "go could not build $wanted" "is proxy.golang.org reachable?"
+        cp "$wanted/go.sum" "$cache/zlint.go.sum"
+        say "built $bin/zlint"
+    fi
+    if ! cmp -s "$wanted/requirements.txt" "$python/.installed-from"; then
+        say "downloading pkilint and py-spiffe from PyPI into $python"
+        rm -rf "$python"
+        python3 -m venv "$python"
+        "$python/bin/python" -m pip install --quiet --no-input --disable-pip-version-check --only-binary=:all: --no-deps \
+            --require-hashes -r "$wanted/requirements.txt" || fail "pip could not install $wanted/requirements.txt" "is PyPI reachable?"
+        cp "$wanted/requirements.txt" "$python/.installed-from"
+        say "installed pkilint and py-spiffe in $python"
+    fi
+}
+
 # Downloads every crate of a Cargo.lock, also the ones no build on this platform compiles but whose files a build script reads.
 #   fetch_crates FOLDER STAMP
 fetch_crates() {
@@ -155,6 +178,7 @@ check_system
 install_packages
 install_programs
 install_cargo_deny
+install_certificate_tools
 fetch_crates . fetched.lock
 if $with_tests; then fetch_crates e2e/fuzz fetched-fuzz.lock; fi
 say "nothing is missing"
