@@ -15,6 +15,7 @@ mod locality;
 mod path;
 mod port;
 mod revision;
+mod spiffe;
 
 pub use code::Code;
 pub use finding::{FieldError, Finding, Level};
@@ -26,3 +27,6 @@ pub use locality::Locality;
 pub use path::{FieldPath, Segment};
 pub use port::{Port, PortError, Protocol};
 pub use revision::Revision;
+pub use spiffe::{
+    SpiffeError, SpiffeId, TrustDomain, WorkloadId, check_configured_trust_domain, expand,
+};
