@@ -10,6 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
+use axum::http::Extensions;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -19,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{sleep, timeout};
 use tower::ServiceExt as _;
 
 use crate::{Backoff, Stop};
@@ -151,6 +152,30 @@ pub async fn serve(
     stop: Stop,
 ) -> io::Result<()> {
     let config = Arc::new(config);
+    accept_all(listener, &config, &stop, |tcp, peer| {
+        let (router, config, stop) = (router.clone(), config.clone(), stop.clone());
+        async move {
+            if silent(&tcp, config.header_timeout, &stop).await {
+                return;
+            }
+            let _ = tcp.set_nodelay(true);
+            serve_connection(tcp, peer, router, &config, &stop).await;
+        }
+    })
+    .await;
+    Ok(())
+}
+
+/// Accepts connections until `stop`, and runs `handle` for each in a task of its own, `max_connections` at most at once; then closes
+/// the listener and gives them `stop_grace` to end.
+pub(crate) async fn accept_all<F>(
+    listener: TcpListener,
+    config: &ServeConfig,
+    stop: &Stop,
+    mut handle: impl FnMut(TcpStream, SocketAddr) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
     crate::files::raise_limit();
     let places = Arc::new(Semaphore::new(
         config.max_connections.min(Semaphore::MAX_PERMITS),
@@ -167,14 +192,10 @@ pub async fn serve(
         match accepted {
             Ok((tcp, peer, place)) => {
                 backoff.reset();
-                let (router, config, stop) = (router.clone(), config.clone(), stop.clone());
+                let work = handle(tcp, peer);
                 connections.spawn(async move {
                     let _place = place;
-                    if silent(&tcp, config.header_timeout, &stop).await {
-                        return;
-                    }
-                    let _ = tcp.set_nodelay(true);
-                    serve_connection(tcp, peer, router, &config, &stop).await;
+                    work.await;
                 });
             }
             Err(error) => {
@@ -194,7 +215,6 @@ pub async fn serve(
         );
         connections.shutdown().await;
     }
-    Ok(())
 }
 
 async fn accept(
@@ -230,48 +250,67 @@ pub async fn serve_connection<I>(
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let aged = async {
+        match config.max_age {
+            Some(age) => sleep(spread(age)).await,
+            None => std::future::pending().await,
+        }
+    };
+    let leave = async {
+        tokio::select! {
+            () = stop.wait() => None,
+            () = aged => Some(config.max_age_grace),
+        }
+    };
+    let mark = move |extensions: &mut Extensions| {
+        extensions.insert(ConnectInfo(peer));
+    };
+    drive(io, peer, mark, router, config, leave).await;
+}
+
+/// Serves one connection. `mark` says who the client is in each request's extensions. When `leave` is ready the client is asked to
+/// leave; if it gives a time, the connection is cut after that.
+pub(crate) async fn drive<I>(
+    io: I,
+    peer: SocketAddr,
+    mark: impl Fn(&mut Extensions),
+    router: Router,
+    config: &ServeConfig,
+    leave: impl Future<Output = Option<Duration>>,
+) where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(ConnectInfo(peer));
+        mark(request.extensions_mut());
         let router = router.clone();
         async move { Ok::<_, Infallible>(never(router.oneshot(request.map(Body::new)).await)) }
     });
     let builder = config.builder();
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
-    let mut leaving = false;
-    let mut deadline = config.max_age.map(|age| Instant::now() + spread(age));
-    loop {
-        let aged = async {
-            match deadline {
-                Some(at) => sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            ended = connection.as_mut() => {
-                if let Err(error) = ended {
-                    tracing::debug!(%peer, error = %error, "connection ended");
-                }
-                return;
-            }
-            () = stop.wait(), if !leaving => {
-                connection.as_mut().graceful_shutdown();
-                leaving = true;
-                deadline = None;
-            }
-            () = aged => {
-                if leaving {
-                    return;
-                }
-                connection.as_mut().graceful_shutdown();
-                leaving = true;
-                deadline = Some(Instant::now() + config.max_age_grace);
+    let mut leave = pin!(leave);
+    let grace = tokio::select! {
+        ended = connection.as_mut() => return over(peer, ended),
+        grace = leave.as_mut() => grace,
+    };
+    connection.as_mut().graceful_shutdown();
+    match grace {
+        None => over(peer, connection.await),
+        Some(grace) => {
+            if let Ok(ended) = timeout(grace, connection).await {
+                over(peer, ended);
             }
         }
     }
 }
 
+fn over(peer: SocketAddr, ended: Result<(), impl std::fmt::Display>) {
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "connection ended");
+    }
+}
+
 /// `age` plus or minus a tenth, so that clients that came together do not leave together.
-fn spread(age: Duration) -> Duration {
+pub(crate) fn spread(age: Duration) -> Duration {
     age.mul_f64(rand::RngExt::random_range(&mut rand::rng(), 0.9..=1.1))
 }
 
