@@ -43,7 +43,12 @@ pub(crate) fn check(meta: &Meta, body: &Body) -> Vec<FieldError> {
         | Body::ConfigMap(_)
         | Body::MeshService(_)
         | Body::MeshEndpoints(_)
-        | Body::MeshWorkload(_) => {}
+        | Body::MeshWorkload(_)
+        | Body::MeshTrust(_)
+        | Body::MeshJwks(_) => {}
+        Body::PeerAuthentication(_)
+        | Body::RequestAuthentication(_)
+        | Body::AuthorizationPolicy(_) => {}
     }
     r.into_errors()
 }

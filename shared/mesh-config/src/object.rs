@@ -5,11 +5,14 @@ use std::sync::Arc;
 use mesh_types::{Key, Kind, Labels, Version};
 use serde::{Deserialize, Serialize};
 
+use crate::resource::authorization_policy::AuthorizationPolicy;
 use crate::resource::destination_rule::DestinationRule;
 use crate::resource::gateway::Gateway;
 use crate::resource::mesh::MeshConfig;
-use crate::resource::normal::{MeshEndpoints, MeshService, MeshWorkload};
+use crate::resource::normal::{MeshEndpoints, MeshJwks, MeshService, MeshTrust, MeshWorkload};
+use crate::resource::peer_authentication::PeerAuthentication;
 use crate::resource::platform::{ConfigMap, EndpointSlice, Namespace, Node, Pod, Secret, Service};
+use crate::resource::request_authentication::RequestAuthentication;
 use crate::resource::service_entry::{ServiceEntry, WorkloadEntry};
 use crate::resource::sidecar::Sidecar;
 use crate::resource::virtual_service::VirtualService;
@@ -90,5 +93,6 @@ macro_rules! bodies {
 
 bodies! {
     MeshConfig, Namespace, Node, Service, EndpointSlice, Pod, Secret, ConfigMap, ServiceEntry, WorkloadEntry, Sidecar, Gateway,
-    DestinationRule, VirtualService, MeshService, MeshEndpoints, MeshWorkload,
+    DestinationRule, VirtualService, PeerAuthentication, RequestAuthentication, AuthorizationPolicy, MeshService, MeshEndpoints,
+    MeshWorkload, MeshTrust, MeshJwks,
 }

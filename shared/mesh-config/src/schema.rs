@@ -18,9 +18,12 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::resource::authorization_policy::AuthorizationPolicy;
 use crate::resource::destination_rule::DestinationRule;
 use crate::resource::gateway::Gateway;
 use crate::resource::mesh::MeshConfig;
+use crate::resource::peer_authentication::PeerAuthentication;
+use crate::resource::request_authentication::RequestAuthentication;
 use crate::resource::service_entry::{ServiceEntry, WorkloadEntry};
 use crate::resource::sidecar::Sidecar;
 use crate::resource::virtual_service::VirtualService;
@@ -79,7 +82,9 @@ pub(crate) fn form(kind: Kind) -> Option<&'static Form> {
                 | Kind::ConfigMap
                 | Kind::MeshService
                 | Kind::MeshEndpoints
-                | Kind::MeshWorkload => None,
+                | Kind::MeshWorkload
+                | Kind::MeshTrust
+                | Kind::MeshJwks => None,
             }
         };
     }
@@ -89,7 +94,10 @@ pub(crate) fn form(kind: Kind) -> Option<&'static Form> {
         Gateway,
         ServiceEntry,
         WorkloadEntry,
-        Sidecar
+        Sidecar,
+        PeerAuthentication,
+        RequestAuthentication,
+        AuthorizationPolicy
     )
 }
 

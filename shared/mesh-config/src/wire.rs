@@ -204,6 +204,6 @@ mod tests {
         ] {
             assert!(Object::from_wire(bad.as_bytes()).is_err(), "{bad}");
         }
-        assert_eq!(Kind::ALL.len(), 17);
+        assert_eq!(Kind::ALL.len(), 22);
     }
 }

@@ -394,6 +394,11 @@ fn is_read(object: &Arc<Object>) -> bool {
         | Body::DestinationRule(_)
         | Body::Gateway(_)
         | Body::Sidecar(_)
+        | Body::PeerAuthentication(_)
+        | Body::RequestAuthentication(_)
+        | Body::AuthorizationPolicy(_)
+        | Body::MeshTrust(_)
+        | Body::MeshJwks(_)
         | Body::MeshService(_)
         | Body::MeshEndpoints(_)
         | Body::MeshWorkload(_) => true,

@@ -100,9 +100,14 @@ impl Registry {
                 | Kind::Gateway
                 | Kind::DestinationRule
                 | Kind::VirtualService
+                | Kind::PeerAuthentication
+                | Kind::RequestAuthentication
+                | Kind::AuthorizationPolicy
                 | Kind::MeshService
                 | Kind::MeshEndpoints
-                | Kind::MeshWorkload => {
+                | Kind::MeshWorkload
+                | Kind::MeshTrust
+                | Kind::MeshJwks => {
                     out.insert(key.clone(), object.clone());
                 }
                 // Credentials and texts are read where they are used, never handed to every Pilot.

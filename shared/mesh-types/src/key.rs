@@ -38,17 +38,27 @@ pub enum Kind {
     DestinationRule,
     /// `networking.istio.io/VirtualService`.
     VirtualService,
+    /// `security.istio.io/PeerAuthentication`.
+    PeerAuthentication,
+    /// `security.istio.io/RequestAuthentication`.
+    RequestAuthentication,
+    /// `security.istio.io/AuthorizationPolicy`.
+    AuthorizationPolicy,
     /// A service in the plane's own normal form, whatever it was written as.
     MeshService,
     /// The endpoints of one service in the plane's own normal form.
     MeshEndpoints,
     /// A workload (pod or WorkloadEntry) in the plane's own normal form.
     MeshWorkload,
+    /// Identities that are taken back, as Citadel tells them. Not configuration: no revision has it.
+    MeshTrust,
+    /// Keys of an issuer of tokens, as Pilot has fetched them. Not configuration: no revision has it.
+    MeshJwks,
 }
 
 impl Kind {
     /// Every kind, in order.
-    pub const ALL: [Kind; 17] = [
+    pub const ALL: [Kind; 22] = [
         Kind::MeshConfig,
         Kind::Namespace,
         Kind::Node,
@@ -63,9 +73,14 @@ impl Kind {
         Kind::Gateway,
         Kind::DestinationRule,
         Kind::VirtualService,
+        Kind::PeerAuthentication,
+        Kind::RequestAuthentication,
+        Kind::AuthorizationPolicy,
         Kind::MeshService,
         Kind::MeshEndpoints,
         Kind::MeshWorkload,
+        Kind::MeshTrust,
+        Kind::MeshJwks,
     ];
 
     /// The kind's name as users write it in `kind:`.
@@ -85,9 +100,14 @@ impl Kind {
             Kind::Gateway => "Gateway",
             Kind::DestinationRule => "DestinationRule",
             Kind::VirtualService => "VirtualService",
+            Kind::PeerAuthentication => "PeerAuthentication",
+            Kind::RequestAuthentication => "RequestAuthentication",
+            Kind::AuthorizationPolicy => "AuthorizationPolicy",
             Kind::MeshService => "MeshService",
             Kind::MeshEndpoints => "MeshEndpoints",
             Kind::MeshWorkload => "MeshWorkload",
+            Kind::MeshTrust => "MeshTrust",
+            Kind::MeshJwks => "MeshJwks",
         }
     }
 
@@ -108,7 +128,14 @@ impl Kind {
             | Kind::DestinationRule
             | Kind::VirtualService => "networking.istio.io",
             Kind::MeshConfig => "mesh.istio.io",
-            Kind::MeshService | Kind::MeshEndpoints | Kind::MeshWorkload => "mesh.flotilla.io",
+            Kind::PeerAuthentication | Kind::RequestAuthentication | Kind::AuthorizationPolicy => {
+                "security.istio.io"
+            }
+            Kind::MeshService
+            | Kind::MeshEndpoints
+            | Kind::MeshWorkload
+            | Kind::MeshTrust
+            | Kind::MeshJwks => "mesh.flotilla.io",
         }
     }
 

@@ -13,12 +13,15 @@ use mesh_types::{Key, Kind, Revision};
 use prost::Message;
 
 /// Collections a Pilot subscribes to.
-pub const COLLECTIONS: [Kind; 8] = [
+pub const COLLECTIONS: [Kind; 11] = [
     Kind::MeshConfig,
     Kind::Sidecar,
     Kind::Gateway,
     Kind::DestinationRule,
     Kind::VirtualService,
+    Kind::PeerAuthentication,
+    Kind::RequestAuthentication,
+    Kind::AuthorizationPolicy,
     Kind::MeshService,
     Kind::MeshEndpoints,
     Kind::MeshWorkload,

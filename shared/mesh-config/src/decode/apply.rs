@@ -221,6 +221,15 @@ impl Documents<'_> {
             Kind::ServiceEntry => read!(crate::resource::service_entry::ServiceEntry),
             Kind::WorkloadEntry => read!(crate::resource::service_entry::WorkloadEntry),
             Kind::Sidecar => read!(crate::resource::sidecar::Sidecar),
+            Kind::PeerAuthentication => {
+                read!(crate::resource::peer_authentication::PeerAuthentication)
+            }
+            Kind::RequestAuthentication => {
+                read!(crate::resource::request_authentication::RequestAuthentication)
+            }
+            Kind::AuthorizationPolicy => {
+                read!(crate::resource::authorization_policy::AuthorizationPolicy)
+            }
             Kind::MeshConfig => mesh_config::read(form, &at, spec, problems).map(Body::from),
             Kind::Namespace
             | Kind::Node
@@ -231,7 +240,9 @@ impl Documents<'_> {
             | Kind::ConfigMap
             | Kind::MeshService
             | Kind::MeshEndpoints
-            | Kind::MeshWorkload => None,
+            | Kind::MeshWorkload
+            | Kind::MeshTrust
+            | Kind::MeshJwks => None,
         }
     }
 
@@ -333,6 +344,9 @@ pub(crate) fn versions(kind: Kind) -> &'static [&'static str] {
         | Kind::ServiceEntry
         | Kind::WorkloadEntry
         | Kind::Sidecar => &["v1", "v1beta1", "v1alpha3"],
+        Kind::PeerAuthentication | Kind::RequestAuthentication | Kind::AuthorizationPolicy => {
+            &["v1", "v1beta1"]
+        }
         Kind::EndpointSlice => &["v1", "v1beta1"],
         Kind::Namespace
         | Kind::Node
@@ -341,7 +355,11 @@ pub(crate) fn versions(kind: Kind) -> &'static [&'static str] {
         | Kind::Secret
         | Kind::ConfigMap => &["v1"],
         Kind::MeshConfig => &["v1alpha1"],
-        Kind::MeshService | Kind::MeshEndpoints | Kind::MeshWorkload => &[],
+        Kind::MeshService
+        | Kind::MeshEndpoints
+        | Kind::MeshWorkload
+        | Kind::MeshTrust
+        | Kind::MeshJwks => &[],
     }
 }
 

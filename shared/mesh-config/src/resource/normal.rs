@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use mesh_types::{Hostname, Labels, Locality, Protocol, Selector};
+use mesh_types::{Hostname, Key, Kind, Labels, Locality, Protocol, Selector};
 use serde::{Deserialize, Serialize};
 
 /// Where a service was declared.
@@ -205,4 +205,52 @@ pub struct MeshWorkload {
     /// Owner name.
     #[serde(default, skip_serializing_if = "str::is_empty")]
     pub workload: Arc<str>,
+}
+
+/// Identities that are taken back: every proxy refuses their connections, whatever their certificates say. One object, named by
+/// [`MeshTrust::key`]; absent, nothing is taken back.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MeshTrust {
+    /// SPIFFE IDs, `spiffe://TRUST-DOMAIN/ns/NAMESPACE/sa/ACCOUNT`, in any order.
+    pub denied: Vec<Arc<str>>,
+}
+
+impl MeshTrust {
+    /// The key of a mesh's one object.
+    pub fn key() -> Key {
+        Key::new(Kind::MeshTrust, "", "default")
+    }
+}
+
+/// Where the keys of an issuer of tokens are fetched.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum JwksSource {
+    /// At this URI.
+    Uri(Arc<str>),
+    /// Where OpenID discovery at this issuer says: member `jwks_uri` of `<issuer>/.well-known/openid-configuration`.
+    Discovery(Arc<str>),
+}
+
+impl JwksSource {
+    /// The key of the [`MeshJwks`] with what was fetched there.
+    pub fn key(&self) -> Key {
+        let name = match self {
+            JwksSource::Uri(uri) => format!("uri:{uri}"),
+            JwksSource::Discovery(issuer) => format!("issuer:{issuer}"),
+        };
+        Key::new(Kind::MeshJwks, "", name)
+    }
+}
+
+/// What was fetched at one place; its `Meta` has the key of [`JwksSource::key`]. Absent, nothing has been fetched yet, which counts as failed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MeshJwks {
+    /// Where.
+    pub source: JwksSource,
+    /// The JSON Web Key Set as text, checked to be one; `None` if it cannot be had: every token of the issuer is then refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<Arc<str>>,
 }

@@ -31,10 +31,6 @@ pub(crate) fn mistyped_group(group: &str, written: &str) -> bool {
 pub(crate) fn other_kind(group: &str, kind: &str) -> OtherKind {
     match (group, kind) {
         ("networking.istio.io", "EnvoyFilter" | "WorkloadGroup" | "ProxyConfig")
-        | (
-            "security.istio.io",
-            "PeerAuthentication" | "RequestAuthentication" | "AuthorizationPolicy",
-        )
         | ("telemetry.istio.io", "Telemetry")
         | ("extensions.istio.io", "WasmPlugin" | "TrafficExtension")
         | ("install.istio.io", "IstioOperator")

@@ -35,7 +35,15 @@ pub(crate) fn notes(body: &Body) -> Vec<FieldError> {
         | Body::ConfigMap(_)
         | Body::MeshService(_)
         | Body::MeshEndpoints(_)
-        | Body::MeshWorkload(_) => {}
+        | Body::MeshWorkload(_)
+        | Body::MeshTrust(_)
+        | Body::MeshJwks(_) => {}
+        Body::PeerAuthentication(_)
+        | Body::RequestAuthentication(_)
+        | Body::AuthorizationPolicy(_) => r.say(
+            Code::NotSupported,
+            "this version does not act on its kind: the object has no effect",
+        ),
     }
     r.into_errors()
 }
