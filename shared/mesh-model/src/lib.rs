@@ -32,7 +32,7 @@ mod workloads;
 pub use delta::{Change, Delta};
 pub use endpoints::ScopedEndpoints;
 pub use mesh::Mesh;
-pub use proxy::{Interception, Node, Proxy, ProxyError, ProxyKind};
+pub use proxy::{CertificateFiles, Interception, Node, Proxy, ProxyError, ProxyKind};
 pub use resolved::{DestinationRule, Endpoints, Gateway, Service, Sidecar, VirtualService};
 pub use scope::touch::Touch;
 pub use view::{

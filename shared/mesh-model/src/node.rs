@@ -8,7 +8,7 @@ use mesh_config::resource::Duration;
 use mesh_types::{Labels, Locality};
 use serde_json::{Map, Value};
 
-use crate::{Interception, Node, Proxy, ProxyError, ProxyKind};
+use crate::{CertificateFiles, Interception, Node, Proxy, ProxyError, ProxyKind};
 
 /// Longest node id.
 const MAX_ID: usize = 4096;
@@ -80,6 +80,10 @@ impl Proxy {
             proxy_config: metadata.object("PROXY_CONFIG"),
             istio_version: version(metadata.text("ISTIO_VERSION")),
             vanilla: is_vanilla(&node.extensions, &metadata),
+            agent: !metadata.text("ISTIO_VERSION").is_empty(),
+            verified: false,
+            server_files: metadata.files("TLS_SERVER"),
+            client_files: metadata.files("TLS_CLIENT"),
         };
         locate(&mut proxy);
         Ok(proxy)
@@ -220,6 +224,24 @@ impl Metadata<'_> {
             _ => Vec::new(),
         };
         items.into_iter().filter(|item| !item.is_empty()).collect()
+    }
+
+    /// `<prefix>_CERT_CHAIN`, `_KEY` and `_ROOT_CERT`, all three or none. A path with `~` could not be told from two.
+    fn files(&self, prefix: &str) -> Option<CertificateFiles> {
+        let base = self.text("BASE");
+        let path = |name: &str| -> Option<Arc<str>> {
+            let text = self.text(&format!("{prefix}_{name}"));
+            let usable = !text.is_empty() && !text.contains(['~', '\0']);
+            usable.then(|| match text.starts_with('/') || base.is_empty() {
+                true => text.into(),
+                false => format!("{base}/{text}").into(),
+            })
+        };
+        Some(CertificateFiles {
+            chain: path("CERT_CHAIN")?,
+            key: path("KEY")?,
+            root: path("ROOT_CERT")?,
+        })
     }
 
     /// An object, also as JSON inside a text; null if there is none.
@@ -405,6 +427,24 @@ mod tests {
         ));
         assert!(!vanilla(&[], json!({"ISTIO_VERSION": "1.20.0"})));
         assert!(vanilla(&[], json!({})));
+    }
+
+    #[test]
+    fn an_agent_says_its_version_and_may_bring_certificates() {
+        let plain = parse(ID, json!({})).unwrap();
+        assert!(!plain.agent && !plain.verified && plain.server_files.is_none());
+        let proxy = parse(
+            ID,
+            json!({"ISTIO_VERSION": "1.29.0", "BASE": "/etc", "TLS_SERVER_CERT_CHAIN": "c.pem", "TLS_SERVER_KEY": "/k.pem",
+                   "TLS_SERVER_ROOT_CERT": "r.pem", "TLS_CLIENT_CERT_CHAIN": "c~.pem", "TLS_CLIENT_KEY": "k", "TLS_CLIENT_ROOT_CERT": "r"}),
+        )
+        .unwrap();
+        let files = proxy.server_files.unwrap();
+        assert_eq!(
+            [&*files.chain, &*files.key, &*files.root],
+            ["/etc/c.pem", "/k.pem", "/etc/r.pem"]
+        );
+        assert!(proxy.agent && proxy.client_files.is_none());
     }
 
     #[test]

@@ -97,6 +97,28 @@ pub struct Proxy {
     pub istio_version: (u16, u16, u16),
     /// Whether the Envoy build lacks Istio's extensions (`istio.alpn`, `istio.metadata_exchange`, `istio.stats`), by its extension list.
     pub vanilla: bool,
+    /// Whether an agent stands beside it and hands out certificates over SDS: ISTIO_VERSION is set, which every agent of Istio's kind
+    /// writes. Without, the proxy can neither offer nor accept mutual TLS, since a listener or cluster that waits for a certificate would
+    /// wait for ever.
+    pub agent: bool,
+    /// Whether its namespace is known to be its own: its certificate says so, or it came in plaintext over loopback. Decided by who takes the
+    /// connection; [`Proxy::parse`] says no. Only then is it given credentials.
+    pub verified: bool,
+    /// TLS_SERVER_CERT_CHAIN, TLS_SERVER_KEY and TLS_SERVER_ROOT_CERT: what it accepts mutual TLS with instead of its own certificate.
+    pub server_files: Option<CertificateFiles>,
+    /// TLS_CLIENT_CERT_CHAIN, TLS_CLIENT_KEY and TLS_CLIENT_ROOT_CERT: what it offers instead of its own certificate.
+    pub client_files: Option<CertificateFiles>,
+}
+
+/// A certificate in files beside the proxy, by path (BASE before relative ones).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CertificateFiles {
+    /// Certificate chain.
+    pub chain: Arc<str>,
+    /// Private key.
+    pub key: Arc<str>,
+    /// Roots that peers are verified by.
+    pub root: Arc<str>,
 }
 
 /// Why a node is refused; the stream ends with InvalidArgument.

@@ -127,6 +127,10 @@ fn proxy(kind: ProxyKind, namespace: &str) -> Proxy {
         proxy_config: Value::Null,
         istio_version: (65535, 65535, 65535),
         vanilla: true,
+        agent: false,
+        verified: false,
+        server_files: None,
+        client_files: None,
     }
 }
 

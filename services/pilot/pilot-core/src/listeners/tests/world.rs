@@ -51,6 +51,10 @@ impl World {
             proxy_config: Value::Null,
             istio_version: (65535, 65535, 65535),
             vanilla: true,
+            agent: false,
+            verified: false,
+            server_files: None,
+            client_files: None,
         };
         World {
             objects: Vec::new(),
