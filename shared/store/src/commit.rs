@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use sqlx::{AssertSqlSafe, Connection as _, QueryBuilder};
 
-use crate::db::{Db, Store, from_db, lite_transaction, now_us, to_db};
+use crate::db::Store;
+use crate::sql::{Db, from_db, now_us, to_db};
+use crate::sql_lite;
 use crate::{StoreError, StoredKey, StoredObject};
 
 /// Name of the lease whose epoch fences commits.
@@ -165,7 +167,7 @@ impl Store {
         let now = now_us(&self.db);
         match &self.db {
             Db::Lite { write, .. } => {
-                lite_transaction!(write, c => {
+                sql_lite!(write, c => {
                     let mut t = c.begin_with("BEGIN IMMEDIATE").await?;
                     let n = steps!(t, request, now);
                     // SQLite's COMMIT answers with what it did; an error means rolled back.

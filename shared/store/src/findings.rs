@@ -3,7 +3,9 @@
 use sqlx::AssertSqlSafe;
 
 use crate::StoreError;
-use crate::db::{Store, now_us, read, write};
+use crate::db::Store;
+use crate::sql::now_us;
+use crate::{sql_read, sql_write};
 
 impl Store {
     /// Replaces what was found in `source`; `findings` is JSON, `None` forgets the source.
@@ -27,10 +29,10 @@ impl Store {
                      DO UPDATE SET findings = excluded.findings, saved_us = excluded.saved_us",
                     now_us(&self.db)
                 );
-                write!(&self.db, p => sqlx::query(AssertSqlSafe(sql)).bind(source).bind(text).execute(p).await.map(drop))?;
+                sql_write!(&self.db, p => sqlx::query(AssertSqlSafe(sql)).bind(source).bind(text).execute(p).await.map(drop))?;
             }
             None => {
-                write!(&self.db, p => sqlx::query("DELETE FROM finding WHERE source = $1").bind(source).execute(p).await.map(drop))?;
+                sql_write!(&self.db, p => sqlx::query("DELETE FROM finding WHERE source = $1").bind(source).execute(p).await.map(drop))?;
             }
         }
         Ok(())
@@ -41,7 +43,7 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn load_findings(&self) -> Result<Vec<(String, String)>, StoreError> {
-        let mut rows: Vec<(String, String)> = read!(&self.db, p => sqlx::query_as("SELECT source, findings FROM finding").fetch_all(p).await)?;
+        let mut rows: Vec<(String, String)> = sql_read!(&self.db, p => sqlx::query_as("SELECT source, findings FROM finding").fetch_all(p).await)?;
         rows.sort();
         Ok(rows)
     }

@@ -4,7 +4,7 @@
 //! three promises: a revision is whole or absent, revisions have no gaps, and a writer that lost its lease writes nothing.
 //!
 //! Start reading at [`Store`] (what can be asked), then [`CommitRequest`] and `commit.rs` (how a revision is made), then
-//! `migrations/` (the tables).
+//! `migrations/` (the tables). [`sql`] is the ground below: opening either database, for the stores of other services too.
 
 mod commit;
 mod db;
@@ -13,10 +13,12 @@ mod findings;
 mod lease;
 mod prune;
 mod read;
+pub mod sql;
 mod types;
 
 pub use commit::{CommitError, CommitRequest, MAX_BODY, MAX_CHANGES, WRITER_LEASE};
 pub use db::Store;
 pub use error::StoreError;
 pub use lease::Lease;
+pub use sql::Db;
 pub use types::{Change, Changes, Loaded, Revision, StoredKey, StoredObject};

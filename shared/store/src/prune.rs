@@ -3,7 +3,9 @@
 use sqlx::Connection as _;
 
 use crate::StoreError;
-use crate::db::{Db, Store, from_db, lite_transaction, to_db};
+use crate::db::Store;
+use crate::sql::{Db, from_db, to_db};
+use crate::sql_lite;
 
 /// The steps of pruning in transaction `$t`; evaluates to the new floor.
 macro_rules! steps {
@@ -40,7 +42,7 @@ impl Store {
     pub async fn prune(&self, keep: u64) -> Result<u64, StoreError> {
         let keep = keep.min(i64::MAX as u64);
         let floor = match &self.db {
-            Db::Lite { write, .. } => lite_transaction!(write, c => {
+            Db::Lite { write, .. } => sql_lite!(write, c => {
                 let mut t = c.begin_with("BEGIN IMMEDIATE").await?;
                 let floor = steps!(t, keep);
                 t.commit().await?;

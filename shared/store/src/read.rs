@@ -2,8 +2,10 @@
 
 use sqlx::Row as _;
 
-use crate::db::{Store, from_db, read, snapshot, to_db};
+use crate::db::Store;
+use crate::sql::{from_db, to_db};
 use crate::{Change, Changes, Loaded, Revision, StoreError, StoredKey, StoredObject};
+use crate::{sql_read, sql_snapshot};
 
 type RevisionRow = (i64, i64, String, String, String);
 
@@ -66,7 +68,7 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn head(&self) -> Result<Option<Revision>, StoreError> {
-        let row: Option<RevisionRow> = read!(&self.db, p => sqlx::query_as(
+        let row: Option<RevisionRow> = sql_read!(&self.db, p => sqlx::query_as(
             "SELECT n, committed_us, source, summary, digest FROM revision WHERE n = (SELECT revision FROM head WHERE id = 1)"
         ).fetch_optional(p).await)?;
         Ok(row.map(revision))
@@ -77,7 +79,7 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn revision(&self, n: u64) -> Result<Option<Revision>, StoreError> {
-        let row: Option<RevisionRow> = read!(&self.db, p => sqlx::query_as(
+        let row: Option<RevisionRow> = sql_read!(&self.db, p => sqlx::query_as(
             "SELECT n, committed_us, source, summary, digest FROM revision WHERE n = $1"
         ).bind(to_db(n)).fetch_optional(p).await)?;
         Ok(row.map(revision))
@@ -88,7 +90,7 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn history(&self, limit: u32) -> Result<Vec<Revision>, StoreError> {
-        let rows: Vec<RevisionRow> = read!(&self.db, p => sqlx::query_as(
+        let rows: Vec<RevisionRow> = sql_read!(&self.db, p => sqlx::query_as(
             "SELECT n, committed_us, source, summary, digest FROM revision ORDER BY n DESC LIMIT $1"
         ).bind(i64::from(limit)).fetch_all(p).await)?;
         Ok(rows.into_iter().map(revision).collect())
@@ -99,7 +101,7 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub async fn load(&self) -> Result<Loaded, StoreError> {
-        let (head, rows): (i64, Vec<ObjectRow>) = snapshot!(&self.db, t => {
+        let (head, rows): (i64, Vec<ObjectRow>) = sql_snapshot!(&self.db, t => {
             let head = sqlx::query_scalar("SELECT revision FROM head WHERE id = 1").fetch_one(&mut *t).await?;
             let rows = sqlx::query_as("SELECT kind, namespace, name, body, hash, revision FROM object")
                 .fetch_all(&mut *t).await?;
@@ -116,7 +118,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::NoRevision`] if it never was, or was pruned.
     pub async fn load_at(&self, n: u64) -> Result<Loaded, StoreError> {
-        let rows: Vec<ObjectRow> = snapshot!(&self.db, t => {
+        let rows: Vec<ObjectRow> = sql_snapshot!(&self.db, t => {
             let (head, floor): (i64, i64) =
                 sqlx::query_as("SELECT revision, floor FROM head WHERE id = 1").fetch_one(&mut *t).await?;
             check_range(n, from_db(floor), from_db(head))?;
@@ -140,7 +142,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::NoRevision`] if `n` is younger than head, or so old that changes after it were pruned: load all.
     pub async fn changes_since(&self, n: u64) -> Result<Changes, StoreError> {
-        let (head, rows): (i64, Vec<ChangeRow>) = snapshot!(&self.db, t => {
+        let (head, rows): (i64, Vec<ChangeRow>) = sql_snapshot!(&self.db, t => {
             let (head, floor): (i64, i64) =
                 sqlx::query_as("SELECT revision, floor FROM head WHERE id = 1").fetch_one(&mut *t).await?;
             check_range(n, from_db(floor), from_db(head))?;
@@ -161,7 +163,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::NoRevision`] if it never was, or was pruned.
     pub async fn changes_of(&self, n: u64) -> Result<Vec<Change>, StoreError> {
-        let rows: Vec<ChangeRow> = snapshot!(&self.db, t => {
+        let rows: Vec<ChangeRow> = sql_snapshot!(&self.db, t => {
             let (head, floor): (i64, i64) =
                 sqlx::query_as("SELECT revision, floor FROM head WHERE id = 1").fetch_one(&mut *t).await?;
             // The floor itself holds what was left over from revisions before it.
@@ -178,7 +180,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Corrupt`] says what does not fit.
     pub async fn verify(&self) -> Result<(), StoreError> {
-        let (head, floor, count): (i64, i64, i64) = read!(&self.db, p => sqlx::query(
+        let (head, floor, count): (i64, i64, i64) = sql_read!(&self.db, p => sqlx::query(
             "SELECT revision, floor, (SELECT COUNT(*) FROM revision WHERE n >= floor AND n >= 1 AND n <= head.revision) FROM head WHERE id = 1"
         ).fetch_one(p).await.and_then(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))))?;
         let want = head - floor.max(1) + 1;
