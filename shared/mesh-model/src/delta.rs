@@ -37,6 +37,8 @@ pub struct Delta {
     pub sidecars: BTreeSet<Key>,
     /// Gateways that came, went or changed.
     pub gateways: BTreeSet<Key>,
+    /// PeerAuthentications that came, went or changed.
+    pub peer_authentications: BTreeSet<Key>,
     /// Workloads that came, went or changed: labels and locality of proxies may.
     pub workloads: BTreeSet<Key>,
     /// Addresses whose workload is another or says something else, and addresses where endpoints came, went, or serve another port: what

@@ -8,6 +8,7 @@ use mesh_config::{Body, Object};
 use mesh_types::{Labels, Selector};
 
 use crate::destination_rules;
+use crate::security::peer;
 use crate::{ProxyKind, sidecars};
 
 /// Who a label matters to.
@@ -105,6 +106,7 @@ fn reads(object: &Object) -> Vec<Read> {
                 })
                 .collect()
         }
+        Body::PeerAuthentication(spec) => pairs(own(), &peer::selector_of(spec)).collect(),
         Body::MeshConfig(config) => of_config(config).iter().map(whole).collect(),
         _ => Vec::new(),
     }

@@ -14,9 +14,11 @@ mod label_use;
 mod mesh;
 mod node;
 mod order;
+mod policies;
 mod proxy;
 mod resolved;
 mod scope;
+mod security;
 mod servers;
 mod services;
 mod sidecars;
@@ -32,9 +34,15 @@ mod workloads;
 pub use delta::{Change, Delta};
 pub use endpoints::ScopedEndpoints;
 pub use mesh::Mesh;
+pub use policies::{Attachment, Policies, PolicySettings};
 pub use proxy::{CertificateFiles, Interception, Node, Proxy, ProxyError, ProxyKind};
-pub use resolved::{DestinationRule, Endpoints, Gateway, Service, Sidecar, VirtualService};
+pub use resolved::{
+    AuthorizationPolicy, DestinationRule, Endpoints, Gateway, RequestAuthentication, Service,
+    Sidecar, VirtualService,
+};
 pub use scope::touch::Touch;
+pub use security::identities::{EndpointPeers, service_identities};
+pub use security::peer::{PeerMode, PeerModes};
 pub use view::{
     EgressListener, GatewayServer, IngressListener, MergedServer, ServiceTarget, View, ViewKey,
 };

@@ -8,11 +8,12 @@ use imbl::OrdMap;
 use mesh_config::resource::mesh::MeshConfig;
 use mesh_config::resource::normal::{MeshWorkload, ServiceResolution};
 use mesh_config::{Body, Object};
-use mesh_types::{Finding, Hostname, Key, Revision};
+use mesh_types::{Finding, Hostname, Key, Labels, Revision};
 
 use crate::destination_rules::DestinationRuleIndex;
 use crate::gateways::GatewayIndex;
 use crate::label_use::LabelUse;
+use crate::security::peer::PeerIndex;
 use crate::services::{ServiceId, ServiceIndex};
 use crate::sidecars::SidecarIndex;
 use crate::virtual_services::VirtualServiceIndex;
@@ -35,6 +36,7 @@ pub struct Mesh {
     pub(crate) sidecars: SidecarIndex,
     pub(crate) gateways: GatewayIndex,
     pub(crate) workloads: WorkloadIndex,
+    pub(crate) peers: PeerIndex,
     pub(crate) label_use: LabelUse,
 }
 
@@ -61,6 +63,7 @@ impl Mesh {
             sidecars: SidecarIndex::default(),
             gateways: GatewayIndex::default(),
             workloads: WorkloadIndex::default(),
+            peers: PeerIndex::default(),
             label_use: LabelUse::default(),
         }
     }
@@ -142,6 +145,7 @@ impl Mesh {
         let config = self.config.clone();
         let mut virtual_services = Changes::new();
         let mut rules = BTreeSet::new();
+        let forbade = self.peers.forbids();
         for (key, object) in changes {
             let old = match object {
                 Some(object) => self.objects.insert(key.clone(), object.clone()),
@@ -178,7 +182,45 @@ impl Mesh {
         delta
             .destination_rule_hosts
             .extend(rules.into_iter().map(|(_, host)| host));
+        self.resolve_peers(forbade, delta);
         delta.endpoints.retain(|id| !delta.services.contains(id));
+    }
+
+    /// Applies PeerAuthentications to endpoints that are new, and those that changed to all they may concern.
+    fn resolve_peers(&mut self, forbade: bool, delta: &mut Delta) {
+        // Whether workloads must or may take mutual TLS makes no difference to clients.
+        if !forbade && !self.peers.forbids() {
+            return;
+        }
+        let config = self.config.clone();
+        let root = &*config.root_namespace;
+        let namespaces: BTreeSet<&str> = delta
+            .peer_authentications
+            .iter()
+            .map(|key| &*key.namespace)
+            .collect();
+        let all = &self.services.endpoints;
+        let concerned = all
+            .iter()
+            .filter(|(namespace, _)| {
+                namespaces.contains(root) || namespaces.contains(&***namespace)
+            })
+            .flat_map(|(namespace, hosts)| {
+                hosts.keys().map(|host| (namespace.clone(), host.clone()))
+            });
+        let ids: BTreeSet<ServiceId> = concerned.chain(delta.endpoints.iter().cloned()).collect();
+        for id in ids {
+            let Some(known) = self.services.endpoints_of(&id.0, &id.1) else {
+                continue;
+            };
+            let version = self
+                .objects
+                .get(&known.key)
+                .map_or(known.version, |o| o.version);
+            if self.services.set_peers(&id, version, &self.peers, root) {
+                delta.endpoints.insert(id);
+            }
+        }
     }
 
     /// Takes one object out of the indexes. A successor of the same host is put in its place by [`Mesh::index_one`].
@@ -223,6 +265,10 @@ impl Mesh {
                 self.gateways.remove(old);
                 delta.gateways.insert(key.clone());
             }
+            Body::PeerAuthentication(spec) => {
+                self.peers.remove(old, spec);
+                delta.peer_authentications.insert(key.clone());
+            }
             _ => {}
         }
     }
@@ -261,6 +307,10 @@ impl Mesh {
             Body::Gateway(spec) => {
                 self.gateways.insert(object, spec);
                 delta.gateways.insert(key.clone());
+            }
+            Body::PeerAuthentication(spec) => {
+                self.peers.insert(object, spec);
+                delta.peer_authentications.insert(key.clone());
             }
             _ => {}
         }
@@ -363,6 +413,16 @@ impl Mesh {
     /// By object and place; costs follow the mesh, so ask when somebody wants to know. Files and lines are for the caller to fill in.
     pub fn findings(&self) -> Vec<Finding> {
         crate::findings::all(self)
+    }
+
+    /// The PeerAuthentications that a workload follows, the widest first: of the mesh, of its namespace, of itself.
+    pub fn peer_authentications(&self, namespace: &str, labels: &Labels) -> Vec<Key> {
+        let policies = self.peers.of(namespace, self.root(), labels);
+        policies
+            .into_iter()
+            .flatten()
+            .map(|policy| policy.key.clone())
+            .collect()
     }
 
     /// Whether an address is an endpoint of a service that callers reach at its endpoints' own addresses (headless): a proxy there must not

@@ -5,9 +5,14 @@ use std::sync::Arc;
 
 use mesh_config::resource::normal::{MeshEndpoints, MeshService};
 use mesh_config::resource::{
-    destination_rule as dr, gateway as gw, sidecar as sc, virtual_service as vs,
+    authorization_policy as ap, destination_rule as dr, gateway as gw,
+    request_authentication as ra, sidecar as sc, virtual_service as vs,
 };
 use mesh_types::{Hostname, Key, Selector, Version};
+
+use crate::Attachment;
+
+use crate::EndpointPeers;
 
 /// Objects that are compared and hashed by their content version: cheap cache keys.
 macro_rules! by_version {
@@ -32,7 +37,9 @@ by_version!(
     VirtualService,
     DestinationRule,
     Gateway,
-    Sidecar
+    Sidecar,
+    AuthorizationPolicy,
+    RequestAuthentication
 );
 
 /// A service of the mesh.
@@ -60,10 +67,12 @@ impl std::ops::Deref for Service {
 pub struct Endpoints {
     /// Identity: the service's namespace, and its host as name.
     pub key: Key,
-    /// Content version.
+    /// Content version, `peers` included.
     pub version: Version,
     /// The endpoints.
     pub spec: Arc<MeshEndpoints>,
+    /// What clients must know to speak mutual TLS with them.
+    pub peers: EndpointPeers,
 }
 
 /// A VirtualService with short names resolved, delegates merged in, and gateways in `namespace/name` form (or `mesh`).
@@ -126,4 +135,32 @@ pub struct Sidecar {
     pub selector: Selector,
     /// What it says.
     pub spec: Arc<sc::Sidecar>,
+}
+
+/// An AuthorizationPolicy.
+#[derive(Debug, Clone)]
+pub struct AuthorizationPolicy {
+    /// Identity.
+    pub key: Key,
+    /// Content version.
+    pub version: Version,
+    /// Which workloads it is for.
+    pub attachment: Attachment,
+    /// Whether it is only counted what it would do.
+    pub dry_run: bool,
+    /// What it says.
+    pub spec: Arc<ap::AuthorizationPolicy>,
+}
+
+/// A RequestAuthentication.
+#[derive(Debug, Clone)]
+pub struct RequestAuthentication {
+    /// Identity.
+    pub key: Key,
+    /// Content version.
+    pub version: Version,
+    /// Which workloads it is for.
+    pub attachment: Attachment,
+    /// What it says.
+    pub spec: Arc<ra::RequestAuthentication>,
 }

@@ -8,11 +8,12 @@ use imbl::OrdMap;
 use mesh_config::Object;
 use mesh_config::resource::mesh::MeshConfig;
 use mesh_config::resource::normal::{MeshEndpoints, MeshService};
-use mesh_types::Hostname;
+use mesh_types::{Hostname, Version};
 
 use crate::endpoints::ByNamespace;
 use crate::order::{Audience, Order, Pools};
-use crate::{Endpoints, Service};
+use crate::security::peer::PeerIndex;
+use crate::{EndpointPeers, Endpoints, Service};
 
 /// Where a service lives: namespace and host.
 pub(crate) type ServiceId = (Arc<str>, Hostname);
@@ -166,6 +167,30 @@ impl ServiceIndex {
         put(&mut self.all, &id.0, &id.1, None);
     }
 
+    /// Applies PeerAuthentications to the endpoints of a service; `version` is that of the endpoints as written. Whether something differs.
+    pub(crate) fn set_peers(
+        &mut self,
+        id: &ServiceId,
+        version: Version,
+        policies: &PeerIndex,
+        root: &str,
+    ) -> bool {
+        let Some(old) = self.endpoints_of(&id.0, &id.1) else {
+            return false;
+        };
+        let peers = old.peers.under(policies, &old.spec, &id.0, root);
+        if peers == old.peers {
+            return false;
+        }
+        let new = Endpoints {
+            version: peers.version(version),
+            peers,
+            ..Endpoints::clone(old)
+        };
+        put(&mut self.endpoints, &id.0, &id.1, Some(Arc::new(new)));
+        true
+    }
+
     /// Puts endpoints in place of those that were there. Gives the identity of their service, and the addresses that serve other ports now.
     pub(crate) fn set_endpoints(
         &mut self,
@@ -177,6 +202,7 @@ impl ServiceIndex {
             key: object.meta.key.clone(),
             version: object.version,
             spec: spec.clone(),
+            peers: EndpointPeers::of(spec),
         };
         let addresses = self.replace_endpoints(&id, Some(Arc::new(endpoints)));
         (id, addresses)

@@ -18,7 +18,7 @@ use crate::{Change, Delta, Mesh, Node, Proxy, View, ViewKey};
 /// A text is a sequence of parts separated by `---`. A part is one of
 /// - lines `svc NAME.NS PROTOCOL:PORT[>TARGET].. [se] [export=A,B] [ip=..] [app=..] [alias=HOST]`: a Kubernetes service (`se`: a
 ///   ServiceEntry, then NAME is the host), here `app=` is its selector;
-/// - lines `ep NAME.NS IP:PORT/PORTNAME..`, `wl NAME.NS IP app=..`;
+/// - lines `ep NAME.NS IP:PORT/PORTNAME.. [mtls] [sa=..] [app=..]`, `wl NAME.NS IP app=..`;
 /// - `KIND NAMESPACE/NAME [created=SECONDS] [annotation]` and below it the spec in YAML.
 ///
 /// Ports are named after their protocol and number. Objects are created in order, a second apart.
@@ -117,7 +117,8 @@ impl World {
                 spec += "  egress: [{hosts: ['*/*']}]\n";
             }
             let text = format!(
-                "apiVersion: networking.istio.io/v1\nkind: {kind}\nmetadata:\n  name: {name}\n  namespace: {namespace}\nspec:\n{spec}"
+                "apiVersion: {}/v1\nkind: {kind}\nmetadata:\n  name: {name}\n  namespace: {namespace}\nspec:\n{spec}",
+                kind.group()
             );
             let decoded = decode_text(&text, &Origin::default());
             assert!(
@@ -190,6 +191,7 @@ impl World {
                     selector: Selector(app),
                     alias_of: option("alias").map(|host| Hostname::new(host).unwrap()),
                     subject_alt_names: Vec::new(),
+                    service_accounts: Vec::new(),
                     node_local: false,
                     race_first_connect: false,
                     selects_workloads: false,
@@ -197,10 +199,15 @@ impl World {
                 (Kind::MeshService, &*host, service.into())
             }
             "ep" => {
-                let endpoints = words
+                let mut endpoints: Vec<_> = words
                     .iter()
                     .filter_map(|word| endpoint(word, namespace))
                     .collect();
+                for endpoint in &mut endpoints {
+                    endpoint.labels = app.clone();
+                    endpoint.service_account = option("sa").unwrap_or_default().into();
+                    endpoint.mtls = words.contains(&"mtls");
+                }
                 (
                     Kind::MeshEndpoints,
                     &*host,
@@ -430,7 +437,7 @@ pub(crate) fn everything(view: &View) -> String {
         "endpoints {:?}",
         view.endpoints
             .iter()
-            .map(|(h, e)| (h, e.version))
+            .map(|(h, e)| (h, e.version, &e.peers))
             .collect::<Vec<_>>()
     );
     for map in [&view.destination_rules, &view.inbound_destination_rules] {
@@ -448,6 +455,7 @@ pub(crate) fn everything(view: &View) -> String {
         view.aliases, view.outbound_policy, view.ingress
     );
     let _ = writeln!(out, "servers {}", servers(view));
+    let _ = writeln!(out, "peers {:?}", view.peers);
     out
 }
 

@@ -118,6 +118,7 @@ fn service_record(host: &Hostname, meta: &Meta, entry: &ServiceEntry) -> MeshSer
             .iter()
             .map(|n| (**n).into())
             .collect(),
+        service_accounts: Vec::new(),
         node_local: false,
         race_first_connect: meta.annotations.get("istio.io/connect-strategy")
             == Some("RACE_FIRST_TCP_CONNECT"),

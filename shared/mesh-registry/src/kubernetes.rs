@@ -136,13 +136,11 @@ fn service_record(meta: &Meta, service: &Service, context: &Context<'_>) -> Opti
         subject_alt_names: comma_list(
             meta.annotations
                 .get("alpha.istio.io/canonical-serviceaccounts"),
-        )
-        .into_iter()
-        .chain(comma_list(
+        ),
+        service_accounts: comma_list(
             meta.annotations
                 .get("alpha.istio.io/kubernetes-serviceaccounts"),
-        ))
-        .collect(),
+        ),
         node_local: spec.internal_traffic_policy == "Local",
         race_first_connect: false,
         selects_workloads: false,

@@ -94,9 +94,12 @@ pub struct MeshService {
     /// Target host of an alias.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alias_of: Option<Hostname>,
-    /// SPIFFE identities given in the declaration.
+    /// Names given in the declaration that its servers may have in their certificates: SPIFFE identities, or others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subject_alt_names: Vec<Arc<str>>,
+    /// Service accounts of the service's namespace that the declaration says its servers run as.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub service_accounts: Vec<Arc<str>>,
     /// Whether only endpoints of the caller's node may be used (`internalTrafficPolicy: Local`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub node_local: bool,

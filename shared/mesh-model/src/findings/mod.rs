@@ -4,6 +4,7 @@
 
 mod destination_rules;
 mod gateways;
+mod peer_authentications;
 mod ports;
 mod sidecars;
 mod virtual_services;
@@ -21,6 +22,7 @@ pub(crate) fn all(mesh: &Mesh) -> Vec<Finding> {
     gateways::check(mesh, &mut report);
     sidecars::check(mesh, &mut report);
     ports::check(mesh, &mut report);
+    peer_authentications::check(mesh, &mut report);
     let mut found = report.0;
     let place = |f: &Finding| (f.key.clone(), f.path.clone(), f.code);
     found.sort_by(|a, b| (place(a), &a.message).cmp(&(place(b), &b.message)));

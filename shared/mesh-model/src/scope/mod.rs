@@ -18,8 +18,8 @@ use mesh_types::{Hostname, Protocol};
 use crate::scope::imports::Imports;
 use crate::scope::most_specific::most_specific;
 use crate::{
-    EgressListener, IngressListener, Mesh, ProxyKind, ScopedEndpoints, Service, Sidecar, View,
-    ViewKey, VirtualService,
+    EgressListener, IngressListener, Mesh, PeerModes, ProxyKind, ScopedEndpoints, Service, Sidecar,
+    View, ViewKey, VirtualService,
 };
 
 /// Longest chain of aliases that is followed.
@@ -79,11 +79,20 @@ pub(crate) fn view(mesh: &Mesh, key: &ViewKey) -> View {
         aliases: Arc::new(aliases(mesh, &by_host)),
         services: by_host,
         services_in_order: in_order,
+        peers: Arc::new(peers(mesh, key)),
         servers: match key.kind {
             ProxyKind::Sidecar => Arc::default(),
             ProxyKind::Router => crate::servers::merge(mesh, key).0.into(),
         },
         sidecar,
+    }
+}
+
+/// What the proxies of a class take.
+pub(crate) fn peers(mesh: &Mesh, key: &ViewKey) -> PeerModes {
+    match key.kind {
+        ProxyKind::Sidecar => mesh.peers.modes(&key.namespace, mesh.root(), &key.labels),
+        ProxyKind::Router => PeerModes::default(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mesh_types::{Hostname, Key};
 
-use crate::scope::{Ask, asks, implicit, rules};
+use crate::scope::{Ask, asks, implicit, peers, rules};
 use crate::{Delta, Mesh, ProxyKind, Service, View, VirtualService, services};
 
 /// What of a [`Delta`] concerns one view. [`Mesh::update_view`] turns it into the next view.
@@ -25,6 +25,8 @@ pub struct Touch {
     pub rules: BTreeSet<Hostname>,
     /// Router: Gateways that enter, leave or differ.
     pub gateways: BTreeSet<Key>,
+    /// Sidecar: whether mutual TLS is taken differently.
+    pub peers: bool,
 }
 
 impl Touch {
@@ -96,6 +98,9 @@ pub(crate) fn touch(mesh: &Mesh, view: &View, delta: &Delta) -> Touch {
                 .map(|s| s.hostname.clone()),
         );
     }
+    let concerns = |key: &Key| key.namespace == *namespace || *key.namespace == *mesh.root();
+    touch.peers =
+        delta.peer_authentications.iter().any(concerns) && peers(mesh, &view.key) != *view.peers;
     if view.key.kind == ProxyKind::Router {
         touch.gateways = delta
             .gateways

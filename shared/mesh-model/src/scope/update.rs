@@ -41,6 +41,9 @@ pub(crate) fn update(mesh: &Mesh, old: &View, touch: &Touch) -> View {
     {
         view.servers = crate::servers::merge(mesh, &view.key).0.into();
     }
+    if touch.peers {
+        view.peers = Arc::new(scope::peers(mesh, &view.key));
+    }
     view.endpoints = ScopedEndpoints::new(view.services.clone(), mesh.services.endpoints.clone());
     share(old, view)
 }
@@ -155,6 +158,7 @@ fn share(old: &View, mut new: View) -> View {
     );
     keep(&old.aliases, &mut new.aliases);
     keep(&old.servers, &mut new.servers);
+    keep(&old.peers, &mut new.peers);
     keep(&old.ingress, &mut new.ingress);
     let pairs = new.egress.iter().zip(old.egress.iter()).map(|(new, old)| {
         let mut new = new.clone();

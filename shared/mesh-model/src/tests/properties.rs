@@ -11,6 +11,8 @@ use crate::scope::services;
 use crate::testing::{World, everything};
 use crate::{Change, Mesh};
 
+/// How many objects are in [`POOL`].
+const POOLED: usize = 57;
 /// Objects that bear on one another in every way the mesh knows, several versions of each.
 const POOL: &str = "svc a.n http:80
 svc a.n http:80 http:81
@@ -143,7 +145,30 @@ egress: [{hosts: ['~/*']}]
 ---
 Gateway m/gw
 selector: {app: q}
-servers: [{port: {number: 443, protocol: TLS, name: y}, hosts: ['n/*'], tls: {mode: PASSTHROUGH}}, {port: {number: 80, protocol: HTTP, name: x}, hosts: ['./a.com', '*/b.com']}]";
+servers: [{port: {number: 443, protocol: TLS, name: y}, hosts: ['n/*'], tls: {mode: PASSTHROUGH}}, {port: {number: 80, protocol: HTTP, name: x}, hosts: ['./a.com', '*/b.com']}]
+---
+PeerAuthentication istio-system/default
+mtls: {mode: STRICT}
+---
+PeerAuthentication istio-system/default
+mtls: {mode: DISABLE}
+---
+PeerAuthentication n/default created=7
+mtls: {mode: DISABLE}
+---
+PeerAuthentication n/newer created=9
+mtls: {mode: PERMISSIVE}
+---
+PeerAuthentication n/p
+selector: {matchLabels: {app: p}}
+mtls: {mode: STRICT}
+portLevelMtls: {80: {mode: DISABLE}}
+---
+PeerAuthentication m/default
+mtls: {mode: UNSET}
+---
+ep a.n 10.0.0.2:80/http-80 10.0.0.3:81/http-80 mtls sa=a app=p
+ep a.m 10.0.0.2:80/http-80 mtls sa=b";
 
 /// Host entries of Sidecars.
 const ENTRIES: &[&str] = &[
@@ -208,9 +233,9 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn one_by_one_equals_at_once_equals_from_scratch(sets in steps(49)) {
+    fn one_by_one_equals_at_once_equals_from_scratch(sets in steps(POOLED)) {
         let pool = World::default().objects(POOL);
-        prop_assert_eq!(pool.len(), 49);
+        prop_assert_eq!(pool.len(), POOLED);
         let mut mesh = Mesh::default();
         for set in &sets {
             mesh = mesh.apply(Revision(1), &changes(&pool, set)).0;
@@ -233,7 +258,7 @@ proptest! {
 
     /// Looking up what a Sidecar names finds what looking at everything finds.
     #[test]
-    fn what_is_named_is_found_by_name(sets in steps(49), entries in prop::collection::vec(prop::sample::select(ENTRIES), 1..4)) {
+    fn what_is_named_is_found_by_name(sets in steps(POOLED), entries in prop::collection::vec(prop::sample::select(ENTRIES), 1..4)) {
         let pool = World::default().objects(POOL);
         let at_once: Vec<_> = sets.iter().flat_map(|set| changes(&pool, set)).collect();
         let mesh = Mesh::default().apply(Revision(1), &at_once).0;
@@ -258,7 +283,7 @@ proptest! {
     }
 
     #[test]
-    fn an_updated_view_is_the_view_of_the_new_mesh(sets in steps(49)) {
+    fn an_updated_view_is_the_view_of_the_new_mesh(sets in steps(POOLED)) {
         let pool = World::default().objects(POOL);
         let mut mesh = Mesh::default();
         let keys: Vec<_> = proxies().iter().map(|proxy| mesh.view_key(proxy)).collect();
