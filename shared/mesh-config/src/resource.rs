@@ -3,6 +3,7 @@
 pub mod authorization_policy;
 mod common;
 pub mod destination_rule;
+pub mod ext_authz;
 pub mod gateway;
 mod grpc_status;
 pub mod mesh;

@@ -39,6 +39,10 @@ pub struct Delta {
     pub gateways: BTreeSet<Key>,
     /// PeerAuthentications that came, went or changed.
     pub peer_authentications: BTreeSet<Key>,
+    /// AuthorizationPolicies, RequestAuthentications and fetched keys that came, went or changed.
+    pub policies: BTreeSet<Key>,
+    /// Which identities are taken back changed.
+    pub denied: bool,
     /// Workloads that came, went or changed: labels and locality of proxies may.
     pub workloads: BTreeSet<Key>,
     /// Addresses whose workload is another or says something else, and addresses where endpoints came, went, or serve another port: what

@@ -9,7 +9,7 @@ use mesh_types::{Labels, Selector};
 
 use crate::destination_rules;
 use crate::security::peer;
-use crate::{ProxyKind, sidecars};
+use crate::{ProxyKind, policies, sidecars};
 
 /// Who a label matters to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,14 +45,26 @@ fn pairs(scope: Scope, selector: &Selector) -> impl Iterator<Item = Read> {
         .map(move |(key, value)| (scope.clone(), key.clone(), Some(value.clone())))
 }
 
-/// Every label of proxies that an object reads.
-fn reads(object: &Object) -> Vec<Read> {
+/// Every label of proxies that an object reads; `root` is the namespace whose policies are for all.
+fn reads(object: &Object, root: &str) -> Vec<Read> {
     let own = || Scope::Namespace(object.meta.key.namespace.clone());
     let whole = |label: &String| {
         let key = label.split_once('=').map_or(label.as_str(), |(key, _)| key);
         (Scope::Everyone, Arc::from(key), None)
     };
+    let attached = |attachment: policies::Attachment| {
+        let scope = match &*object.meta.key.namespace == root {
+            true => Scope::Everyone,
+            false => own(),
+        };
+        let pairs = attachment.pairs().into_iter();
+        pairs
+            .map(|(key, value)| (scope.clone(), key, Some(value)))
+            .collect()
+    };
     match &object.body {
+        Body::AuthorizationPolicy(spec) => attached(policies::of_authorization(spec)),
+        Body::RequestAuthentication(spec) => attached(policies::of_tokens(spec)),
         Body::Sidecar(spec) => pairs(own(), &sidecars::selector_of(spec)).collect(),
         Body::Gateway(spec) => pairs(
             Scope::Routers,
@@ -122,9 +134,9 @@ fn of_config(config: &MeshConfig) -> &[String] {
 
 impl LabelUse {
     /// Counts an object in. Whether labels are read now that were not before.
-    pub(crate) fn add(&mut self, object: &Object) -> bool {
+    pub(crate) fn add(&mut self, object: &Object, root: &str) -> bool {
         let mut new = false;
-        for (scope, key, value) in reads(object) {
+        for (scope, key, value) in reads(object, root) {
             let used = self
                 .by_scope
                 .entry(scope)
@@ -142,9 +154,9 @@ impl LabelUse {
     }
 
     /// Counts an object out. Whether labels are no longer read.
-    pub(crate) fn remove(&mut self, object: &Object) -> bool {
+    pub(crate) fn remove(&mut self, object: &Object, root: &str) -> bool {
         let mut gone = false;
-        for (scope, key, value) in reads(object) {
+        for (scope, key, value) in reads(object, root) {
             let Some(keys) = self.by_scope.get_mut(&scope) else {
                 continue;
             };

@@ -6,20 +6,22 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 use mesh_config::resource::mesh::MeshConfig;
-use mesh_config::resource::normal::{MeshWorkload, ServiceResolution};
+use mesh_config::resource::normal::{JwksSource, MeshWorkload, ServiceResolution};
 use mesh_config::{Body, Object};
 use mesh_types::{Finding, Hostname, Key, Labels, Revision};
 
 use crate::destination_rules::DestinationRuleIndex;
 use crate::gateways::GatewayIndex;
 use crate::label_use::LabelUse;
+use crate::policies::PolicyIndex;
 use crate::security::peer::PeerIndex;
 use crate::services::{ServiceId, ServiceIndex};
 use crate::sidecars::SidecarIndex;
 use crate::virtual_services::VirtualServiceIndex;
 use crate::workloads::WorkloadIndex;
 use crate::{
-    Change, Delta, Endpoints, Proxy, ProxyKind, Service, ServiceTarget, Touch, View, ViewKey,
+    Change, Delta, Endpoints, PolicySettings, Proxy, ProxyKind, Service, ServiceTarget, Touch,
+    View, ViewKey,
 };
 
 /// Every object of one revision, resolved and indexed. Cheap to clone: maps are persistent.
@@ -37,6 +39,7 @@ pub struct Mesh {
     pub(crate) gateways: GatewayIndex,
     pub(crate) workloads: WorkloadIndex,
     pub(crate) peers: PeerIndex,
+    pub(crate) policies: PolicyIndex,
     pub(crate) label_use: LabelUse,
 }
 
@@ -64,8 +67,15 @@ impl Mesh {
             gateways: GatewayIndex::default(),
             workloads: WorkloadIndex::default(),
             peers: PeerIndex::default(),
+            policies: PolicyIndex::default(),
             label_use: LabelUse::default(),
         }
+    }
+
+    /// The same mesh under other settings for policies. For an empty mesh: nothing tells that they changed.
+    pub fn with_policies(mut self, settings: PolicySettings) -> Mesh {
+        self.policies.settings = settings;
+        self
     }
 
     /// The next mesh: this one with a change set applied, and what that changed. Costs follow the change, not the mesh, except for a change
@@ -129,7 +139,7 @@ impl Mesh {
         let mut next = Mesh {
             config,
             revision: self.revision,
-            ..Mesh::new(&self.domain)
+            ..Mesh::new(&self.domain).with_policies(self.policies.settings)
         };
         let all = self
             .objects
@@ -152,11 +162,11 @@ impl Mesh {
                 None => self.objects.remove(key),
             };
             if let Some(old) = &old {
-                delta.selectors |= self.label_use.remove(old);
+                delta.selectors |= self.label_use.remove(old, &config.root_namespace);
                 self.unindex(old, object.as_deref(), &config, &mut rules, delta);
             }
             if let Some(new) = object {
-                delta.selectors |= self.label_use.add(new);
+                delta.selectors |= self.label_use.add(new, &config.root_namespace);
                 self.index_one(new, &config, &mut rules, delta);
             }
             if is_virtual_service(old.as_deref()) || is_virtual_service(object.as_deref()) {
@@ -269,7 +279,7 @@ impl Mesh {
                 self.peers.remove(old, spec);
                 delta.peer_authentications.insert(key.clone());
             }
-            _ => {}
+            _ => self.policies.write(old, false, delta),
         }
     }
 
@@ -312,7 +322,7 @@ impl Mesh {
                 self.peers.insert(object, spec);
                 delta.peer_authentications.insert(key.clone());
             }
-            _ => {}
+            _ => self.policies.write(object, true, delta),
         }
     }
 
@@ -406,6 +416,11 @@ impl Mesh {
     /// The service ports a proxy is an instance of, oldest service first (XDS-TRAFFIC 1.4).
     pub fn service_targets(&self, proxy: &Proxy) -> Vec<ServiceTarget> {
         crate::targets::service_targets(self, proxy)
+    }
+
+    /// Where keys must be fetched for the RequestAuthentications of the mesh.
+    pub fn wanted_keys(&self) -> BTreeSet<JwksSource> {
+        self.policies.wanted_keys()
     }
 
     /// Findings that need more than one object to see: shadowed objects, missing references, merges.

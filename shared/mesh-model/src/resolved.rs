@@ -10,9 +10,7 @@ use mesh_config::resource::{
 };
 use mesh_types::{Hostname, Key, Selector, Version};
 
-use crate::Attachment;
-
-use crate::EndpointPeers;
+use crate::{Attachment, EndpointPeers};
 
 /// Objects that are compared and hashed by their content version: cheap cache keys.
 macro_rules! by_version {

@@ -454,6 +454,24 @@ pub(crate) fn everything(view: &View) -> String {
         "aliases {:?} policy {:?} ingress {:?}",
         view.aliases, view.outbound_policy, view.ingress
     );
+    let policies = &view.policies;
+    let _ = writeln!(
+        out,
+        "policies {:?} {:?} {:?} {:?} {:?}",
+        policies
+            .authorization
+            .iter()
+            .map(|p| (p.key.path(), p.version))
+            .collect::<Vec<_>>(),
+        policies
+            .tokens
+            .iter()
+            .map(|p| (p.key.path(), p.version))
+            .collect::<Vec<_>>(),
+        policies.keys,
+        policies.authorizers,
+        policies.denied,
+    );
     let _ = writeln!(out, "servers {}", servers(view));
     let _ = writeln!(out, "peers {:?}", view.peers);
     out

@@ -10,7 +10,7 @@ use mesh_config::resource::sidecar::{CaptureMode, IstioIngressListener, Outbound
 use mesh_types::{Hostname, Labels, Protocol};
 
 use crate::endpoints::ScopedEndpoints;
-use crate::{DestinationRule, PeerModes, ProxyKind, Service, Sidecar, VirtualService};
+use crate::{DestinationRule, PeerModes, Policies, ProxyKind, Service, Sidecar, VirtualService};
 
 /// Everything that scoping reads from a proxy: proxies of equal keys share a view.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,6 +61,8 @@ pub struct View {
     pub servers: Arc<[MergedServer]>,
     /// Sidecar: with or without mutual TLS, by port of the workload. Router: what is said where nothing is.
     pub peers: Arc<PeerModes>,
+    /// What decides about requests that its proxies accept.
+    pub policies: Arc<Policies>,
 }
 
 impl View {

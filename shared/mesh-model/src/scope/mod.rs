@@ -70,6 +70,7 @@ pub(crate) fn view(mesh: &Mesh, key: &ViewKey) -> View {
     View {
         key: key.clone(),
         mesh: mesh.config.clone(),
+        policies: Arc::new(crate::policies::of(mesh, key, &by_host)),
         egress,
         ingress: sidecar.as_deref().map(ingress).unwrap_or_default(),
         endpoints: ScopedEndpoints::new(by_host.clone(), mesh.services.endpoints.clone()),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mesh_types::{Hostname, Key};
 
 use crate::scope::{Ask, asks, implicit, peers, rules};
-use crate::{Delta, Mesh, ProxyKind, Service, View, VirtualService, services};
+use crate::{Delta, Mesh, ProxyKind, Service, View, VirtualService, policies, services};
 
 /// What of a [`Delta`] concerns one view. [`Mesh::update_view`] turns it into the next view.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct Touch {
     pub gateways: BTreeSet<Key>,
     /// Sidecar: whether mutual TLS is taken differently.
     pub peers: bool,
+    /// What decides about requests differs, or may.
+    pub policies: bool,
 }
 
 impl Touch {
@@ -99,6 +101,7 @@ pub(crate) fn touch(mesh: &Mesh, view: &View, delta: &Delta) -> Touch {
         );
     }
     let concerns = |key: &Key| key.namespace == *namespace || *key.namespace == *mesh.root();
+    touch.policies = policies::touched(mesh, view, delta, &touch);
     touch.peers =
         delta.peer_authentications.iter().any(concerns) && peers(mesh, &view.key) != *view.peers;
     if view.key.kind == ProxyKind::Router {

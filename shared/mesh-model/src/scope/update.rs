@@ -7,8 +7,8 @@ use mesh_types::Hostname;
 
 use crate::scope::services::rank;
 use crate::scope::{self, Ask, asks, rules};
-use crate::services;
 use crate::{EgressListener, Mesh, ProxyKind, ScopedEndpoints, Service, Touch, View};
+use crate::{policies, services};
 
 /// The view after a change; what [`scope::view`] would give, sharing with `old` whatever is equal.
 pub(crate) fn update(mesh: &Mesh, old: &View, touch: &Touch) -> View {
@@ -40,6 +40,9 @@ pub(crate) fn update(mesh: &Mesh, old: &View, touch: &Touch) -> View {
         && (!touch.gateways.is_empty() || !touch.virtual_services.is_empty())
     {
         view.servers = crate::servers::merge(mesh, &view.key).0.into();
+    }
+    if touch.policies {
+        view.policies = Arc::new(policies::of(mesh, &view.key, &view.services));
     }
     if touch.peers {
         view.peers = Arc::new(scope::peers(mesh, &view.key));
@@ -159,6 +162,7 @@ fn share(old: &View, mut new: View) -> View {
     keep(&old.aliases, &mut new.aliases);
     keep(&old.servers, &mut new.servers);
     keep(&old.peers, &mut new.peers);
+    keep(&old.policies, &mut new.policies);
     keep(&old.ingress, &mut new.ingress);
     let pairs = new.egress.iter().zip(old.egress.iter()).map(|(new, old)| {
         let mut new = new.clone();
