@@ -3,10 +3,12 @@
 //! The order is client certificate, join token, JWT of the configured issuer, Kubernetes. The first that knows the caller wins; what the
 //! others said is remembered for the log, and a caller hears none of it.
 
+pub mod fetch;
 pub mod impersonation;
 pub mod jwks;
 pub mod jwt;
 pub mod kubernetes;
+pub mod remembered;
 pub mod token;
 
 use std::fmt;

@@ -1,0 +1,4 @@
+//! Who is asking: the authenticators that need files or other servers.
+
+pub mod jwks;
+pub mod kubernetes;
