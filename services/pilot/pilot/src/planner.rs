@@ -440,7 +440,7 @@ impl State {
 
 /// Whether what a proxy accepts may follow from a change: endpoints and routes of others never matter to it.
 fn inbound_may_change(touch: &Touch) -> bool {
-    touch.everything || touch.sidecar || touch.peers || touch.rules_changed()
+    touch.everything || touch.sidecar || touch.peers || touch.policies || touch.rules_changed()
 }
 
 /// Unchanged sets keep their pointer.
