@@ -184,10 +184,7 @@ mod tests {
         );
         findings(
             &found,
-            expect![[r#"
-                Warning trustDomain: this version does not act on it: no certificate is issued or checked [not-supported]
-                Warning trustDomainAliases: this version does not act on it: no certificate is issued or checked [not-supported]
-            "#]],
+            expect![""],
         );
         assert_eq!(config.trust_domain, "td");
         assert_eq!(config.trust_domain_aliases, ["a", "b"]);

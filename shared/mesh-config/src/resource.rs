@@ -13,6 +13,7 @@ pub mod platform;
 pub mod request_authentication;
 pub mod service_entry;
 pub mod sidecar;
+pub mod tls;
 pub mod virtual_service;
 
 pub(crate) use common::is_unset;

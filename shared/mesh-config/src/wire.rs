@@ -134,6 +134,7 @@ mod tests {
             selector: mesh_types::Selector(Labels::from_iter([("app", "reviews")])),
             alias_of: None,
             subject_alt_names: Vec::new(),
+            service_accounts: Vec::new(),
             node_local: true,
             race_first_connect: false,
             selects_workloads: false,

@@ -10,6 +10,7 @@ use crate::Meta;
 use crate::resource::gateway::{
     Gateway, Server, ServerPort, ServerTlsMode, ServerTlsSettings, TlsProtocol,
 };
+use crate::resource::tls::CIPHER_SUITES;
 
 pub(super) fn check(r: &mut Report, meta: &Meta, gateway: &Gateway) {
     if !names::is_label(&meta.key.name) {
@@ -146,6 +147,21 @@ fn certificate_fields(tls: &ServerTlsSettings) -> [(&'static str, bool); 6] {
     ]
 }
 
+/// Words of TLS: those that proxies do not know are left out.
+pub(super) fn words(r: &mut Report, field: &'static str, words: &[String], known: &[&str]) {
+    let mut seen = BTreeSet::new();
+    r.items(field, words, |r, _, word| {
+        if !known.contains(&word.as_str()) {
+            r.say(
+                Code::NoEffect,
+                format!("{word:?} is left out: proxies do not know it"),
+            );
+        } else if !seen.insert(word) {
+            r.say(Code::NoEffect, format!("{word} is given twice"));
+        }
+    });
+}
+
 /// TLS of a port.
 pub(super) fn server_tls(r: &mut Report, tls: &ServerTlsSettings) {
     if matches!(
@@ -159,12 +175,7 @@ pub(super) fn server_tls(r: &mut Report, tls: &ServerTlsSettings) {
             "needs cipherSuites that old clients know; the default ones begin at TLS 1.2",
         );
     }
-    let mut seen = BTreeSet::new();
-    r.items("cipherSuites", &tls.cipher_suites, |r, _, suite| {
-        if !seen.insert(suite) {
-            r.say(Code::NoEffect, format!("{suite} is given twice"));
-        }
-    });
+    words(r, "cipherSuites", &tls.cipher_suites, CIPHER_SUITES);
     match tls.mode {
         ServerTlsMode::IstioMutual => {
             for (name, _) in certificate_fields(tls).iter().filter(|(_, set)| *set) {

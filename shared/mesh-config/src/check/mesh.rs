@@ -5,10 +5,11 @@ use serde_json::Value;
 
 use super::report::Report;
 use super::virtual_service::retries;
-use super::{hosts, load_balancer, log_format, names, sidecar, traffic_policy, values};
+use super::{gateway, hosts, load_balancer, log_format, names, sidecar, traffic_policy, values};
 use crate::resource::Duration;
 use crate::resource::destination_rule::LocalityLoadBalancerSetting;
 use crate::resource::mesh::{AccessLogEncoding, MeshConfig};
+use crate::resource::tls::{CIPHER_SUITES, CURVES};
 
 pub(super) fn check(r: &mut Report, mesh: &MeshConfig) {
     r.test(
@@ -59,6 +60,27 @@ pub(super) fn check(r: &mut Report, mesh: &MeshConfig) {
             want_trust_domain(&mesh.trust_domain),
         );
     }
+    if mesh.trust_domain.bytes().any(|b| b.is_ascii_uppercase()) {
+        r.say_at(
+            "trustDomain",
+            Code::Risky,
+            "SPIFFE wants lower case; it is used as written everywhere, since proxies compare bytes",
+        );
+    }
+    r.some("meshMTLS", mesh.mesh_mtls.as_ref(), |r, tls| {
+        gateway::words(r, "cipherSuites", &tls.cipher_suites, CIPHER_SUITES);
+        if !tls.ecdh_curves.is_empty() {
+            r.say_at(
+                "ecdhCurves",
+                Code::Conflict,
+                "must not be set here; write it in tlsDefaults",
+            );
+        }
+    });
+    r.some("tlsDefaults", mesh.tls_defaults.as_ref(), |r, tls| {
+        gateway::words(r, "cipherSuites", &tls.cipher_suites, CIPHER_SUITES);
+        gateway::words(r, "ecdhCurves", &tls.ecdh_curves, CURVES);
+    });
     r.items(
         "trustDomainAliases",
         &mesh.trust_domain_aliases,

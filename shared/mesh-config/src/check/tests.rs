@@ -67,7 +67,7 @@ mod gateway {
         );
         check(
             "Gateway",
-            "servers:\n- {port: {number: 1, name: a, protocol: HTTPS}, hosts: ['*'], tls: {mode: MUTUAL, minProtocolVersion: TLSV1_0}}\n- {port: {number: 2, name: b, protocol: TLS}, hosts: ['*'], tls: {mode: ISTIO_MUTUAL, privateKey: x}}\n- {port: {number: 3, name: c, protocol: TLS}, hosts: ['*'], tls: {mode: PASSTHROUGH, credentialName: x}}\n- {port: {number: 4, name: d, protocol: TLS}, hosts: ['*'], tls: {mode: SIMPLE, credentialName: x, serverCertificate: y, caCrl: z, cipherSuites: [A, A]}}\n",
+            "servers:\n- {port: {number: 1, name: a, protocol: HTTPS}, hosts: ['*'], tls: {mode: MUTUAL, minProtocolVersion: TLSV1_0}}\n- {port: {number: 2, name: b, protocol: TLS}, hosts: ['*'], tls: {mode: ISTIO_MUTUAL, privateKey: x}}\n- {port: {number: 3, name: c, protocol: TLS}, hosts: ['*'], tls: {mode: PASSTHROUGH, credentialName: x}}\n- {port: {number: 4, name: d, protocol: TLS}, hosts: ['*'], tls: {mode: SIMPLE, credentialName: x, serverCertificate: y, caCrl: z, cipherSuites: [AES256-SHA, AES256-SHA, FOO]}}\n",
             expect![[r#"
                 spec.servers[0].tls.minProtocolVersion: needs cipherSuites that old clients know; the default ones begin at TLS 1.2 [risky]
                 spec.servers[0].tls.serverCertificate: must be set, or credentialName [required]
@@ -75,7 +75,8 @@ mod gateway {
                 spec.servers[0].tls.caCertificates: must be set to check client certificates [required]
                 spec.servers[1].tls.privateKey: must not be set in mode ISTIO_MUTUAL, which has certificates of its own [conflict]
                 spec.servers[2].tls.credentialName: does nothing in a passthrough mode, where the service itself ends TLS [no-effect]
-                spec.servers[3].tls.cipherSuites[1]: A is given twice [no-effect]
+                spec.servers[3].tls.cipherSuites[1]: AES256-SHA is given twice [no-effect]
+                spec.servers[3].tls.cipherSuites[2]: "FOO" is left out: proxies do not know it [no-effect]
                 spec.servers[3].tls.credentialName: excludes serverCertificate; keep one [conflict]
                 spec.servers[3].tls.caCrl: mode SIMPLE asks clients for no certificate [conflict]
                 spec.servers[0].tls: this version does not act on it: the server is left out [not-supported]

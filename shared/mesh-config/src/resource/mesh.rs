@@ -66,6 +66,11 @@ pub struct MeshConfig {
     pub trust_domain_aliases: Vec<String>,
     /// Mutual TLS wherever both ends can. Default true.
     pub enable_auto_mtls: bool,
+    /// TLS of the mesh's own connections.
+    #[serde(rename = "meshMTLS")]
+    pub mesh_mtls: Option<TlsConfig>,
+    /// TLS of all other connections, where their own settings say nothing.
+    pub tls_defaults: Option<TlsConfig>,
     /// What happens to traffic for unknown destinations. Default ALLOW_ANY.
     pub outbound_traffic_policy: OutboundTrafficPolicy,
     /// How inbound traffic reaches the application.
@@ -131,6 +136,8 @@ impl Default for MeshConfig {
             trust_domain: "cluster.local".into(),
             trust_domain_aliases: Vec::new(),
             enable_auto_mtls: true,
+            mesh_mtls: None,
+            tls_defaults: None,
             outbound_traffic_policy: OutboundTrafficPolicy {
                 mode: super::sidecar::OutboundMode::AllowAny,
                 egress_proxy: None,
@@ -155,6 +162,59 @@ impl Default for MeshConfig {
             other: OtherFields::default(),
         }
     }
+}
+
+impl MeshConfig {
+    /// Trust domains whose workloads belong to the mesh: its own first, as it is spelt in identities, then its aliases and those that
+    /// `caCertificates` speak for; each once, none empty.
+    pub fn trust_domains(&self) -> Vec<String> {
+        let authorities = self.other.0.get("caCertificates");
+        let authorities = authorities.and_then(serde_json::Value::as_array);
+        let spoken_for = authorities
+            .into_iter()
+            .flatten()
+            .filter_map(|authority| authority.get("trustDomains")?.as_array())
+            .flatten()
+            .filter_map(serde_json::Value::as_str);
+        let own = self.trust_domain.replace('@', ".");
+        let all = std::iter::once(own)
+            .chain(self.trust_domain_aliases.iter().cloned())
+            .chain(spoken_for.map(str::to_owned));
+        let mut out: Vec<String> = Vec::new();
+        for domain in all.filter(|domain| !domain.is_empty()) {
+            if !out.contains(&domain) {
+                out.push(domain);
+            }
+        }
+        out
+    }
+}
+
+/// Versions and algorithms of TLS.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TlsConfig {
+    /// Least version. Default TLS 1.2.
+    pub min_protocol_version: MinTlsProtocol,
+    /// Curves of key exchange, most wanted first; empty takes Envoy's. Only in `tlsDefaults`.
+    pub ecdh_curves: Vec<String>,
+    /// Cipher suites up to TLS 1.2, most wanted first; empty takes the default.
+    pub cipher_suites: Vec<String>,
+}
+
+/// Least version of TLS.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum MinTlsProtocol {
+    /// The default, TLS 1.2.
+    #[default]
+    #[serde(rename = "TLS_AUTO")]
+    Auto,
+    /// TLS 1.2.
+    #[serde(rename = "TLSV1_2")]
+    V1_2,
+    /// TLS 1.3.
+    #[serde(rename = "TLSV1_3")]
+    V1_3,
 }
 
 /// Fields kept as written.

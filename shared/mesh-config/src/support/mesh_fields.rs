@@ -17,8 +17,6 @@ const MESH_CONFIG: &Table = &[
             "certificates",
             "ca",
             "discoverySelectors",
-            "meshMTLS",
-            "tlsDefaults",
             "verifyCertificateAtClient",
             "hboneIdleTimeout",
         ],

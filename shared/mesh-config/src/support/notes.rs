@@ -213,15 +213,6 @@ fn mesh(r: &mut Report, config: &MeshConfig) {
     );
     let default = MeshConfig::default();
     for (field, used) in [
-        ("trustDomain", config.trust_domain != default.trust_domain),
-        (
-            "trustDomainAliases",
-            !config.trust_domain_aliases.is_empty(),
-        ),
-    ] {
-        not_yet(r, field, used, "no certificate is issued or checked");
-    }
-    for (field, used) in [
         (
             "ingressControllerMode",
             config.ingress_controller_mode != default.ingress_controller_mode,
