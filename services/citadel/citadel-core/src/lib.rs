@@ -2,7 +2,14 @@
 //!
 //! The time, keys and randomness are arguments. The crate must never know a socket, a database or a task.
 //!
-//! Start reading at [`policy`] (who asks), then `issue` (what it is given).
+//! Start reading at [`policy`] (who asks), then [`issue`] (what it is given).
+//! [`rotation`] is the life of the roots, [`revocation`] what is taken back, [`crl`] how proxies are told, [`journal`] how all of it is remembered.
 
+pub mod issue;
+pub mod crl;
+pub mod journal;
 pub mod limits;
+pub mod names;
 pub mod policy;
+pub mod revocation;
+pub mod rotation;
