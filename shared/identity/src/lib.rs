@@ -1,3 +1,10 @@
-//! The identity of a process: obtained from a certificate authority, renewed before it ends, and read by TLS listeners and clients.
+//! A service's own identity: a certificate from Citadel, renewed in time, and the roots to believe.
 //!
-//! It must never know which service it runs in, or what the identity is good for.
+//! Must never know: what the service does with it. Whom to trust and when to renew is decided in `pki`; listeners and clients that use the
+//! identity are in `service_kit::tls`.
+//!
+//! Start reading at [`IdentityArgs`], the flags of every service.
+
+pub mod args;
+
+pub use args::{ArgsError, IdentityArgs, accounts};
