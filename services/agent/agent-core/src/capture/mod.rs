@@ -9,6 +9,7 @@
 
 mod names;
 mod plan;
+mod probes;
 mod routes;
 mod rule;
 mod rules;
@@ -18,9 +19,11 @@ mod surroundings;
 #[cfg(test)]
 mod tests;
 mod value;
+mod variant;
 
 pub use names::Names;
 pub use plan::{How, Plan, PlanError, plan};
+pub use probes::{Probe, passthrough, probes};
 pub use routes::{IpCommand, Routes};
 pub use rule::{Chain, Family, Is, Match, Owner, Ports, Rule, Ruleset, Table, TableRules, Target};
 pub use rules::{Wanted, Warning};
@@ -28,3 +31,4 @@ pub use settings::{Cidrs, Inbound, Mode, Outbound, OwnerGroups, Settings, Writte
 pub use state::State;
 pub use surroundings::{Surroundings, name_servers};
 pub use value::{Interface, SettingError, SettingReason};
+pub use variant::{Restore, Seen, Variant, choose, restores};

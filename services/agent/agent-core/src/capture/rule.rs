@@ -219,6 +219,24 @@ impl TableRules {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ruleset(pub BTreeMap<Table, TableRules>);
 
+impl Ruleset {
+    /// What `iptables-save` shows of them once they are in force.
+    pub fn as_saved(&self) -> String {
+        let mut out = String::new();
+        for (table, rules) in &self.0 {
+            out += &format!("*{}\n", table.name());
+            for chain in rules.chains() {
+                out += &format!(":{chain} - [0:0]\n");
+            }
+            for rule in rules.in_order() {
+                out += &format!("{rule}\n");
+            }
+            out += "COMMIT\n";
+        }
+        out
+    }
+}
+
 impl Rule {
     /// Whether only its comment says whose it is.
     fn is_noted(&self) -> bool {

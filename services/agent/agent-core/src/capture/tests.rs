@@ -34,20 +34,15 @@ pub(super) fn v4() -> Surroundings {
     }
 }
 
+/// All of a pod, both versions of IP.
+pub(super) fn everything() -> Wanted {
+    let around = Surroundings { v6: true, ..v4() };
+    Wanted::of(&checked(|w| w.dual_stack = true), &around).0
+}
+
 /// What `iptables-save` would show once these rules are in force.
 pub(super) fn saved(rules: &Ruleset) -> String {
-    let mut out = String::new();
-    for (table, rules) in &rules.0 {
-        out += &format!("*{}\n:PREROUTING ACCEPT [0:0]\n", table.name());
-        for chain in rules.chains() {
-            out += &format!(":{chain} - [0:0]\n");
-        }
-        for rule in rules.in_order() {
-            out += &format!("{rule}\n");
-        }
-        out += "COMMIT\n";
-    }
-    out
+    rules.as_saved()
 }
 
 /// What a fresh pod's `iptables-restore` is given.

@@ -169,5 +169,6 @@ fn removing_needs_no_leave_and_leaves_others_alone() {
         *filter
         -D INPUT -m conntrack --ctstate NEW -m comment --comment flotilla -j DROP
         COMMIT
-    "#]].assert_eq(&text);
+    "#]]
+    .assert_eq(&text);
 }

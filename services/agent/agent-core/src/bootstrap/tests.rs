@@ -1,0 +1,115 @@
+use expect_test::expect;
+use serde_json::Value;
+
+use super::*;
+use crate::options::{Sources, read};
+
+fn places() -> Places {
+    Places {
+        admin: ([127, 0, 0, 1], 15_000).into(),
+        status: ([0, 0, 0, 0], 15_021).into(),
+        prometheus: ([0, 0, 0, 0], 15_090).into(),
+        agent: ([0, 0, 0, 0], 15_020).into(),
+        xds: "/etc/istio/proxy/XDS".into(),
+        sds: "/var/run/secrets/workload-spiffe-uds/socket".into(),
+        files: None,
+        external: None,
+        identity: true,
+    }
+}
+
+fn made(pairs: &[(&str, &str)], places: &Places) -> Value {
+    let vars = [("POD_NAME", "web-1"), ("INSTANCE_IP", "10.0.0.7")];
+    let vars = vars.iter().chain(pairs);
+    let options = read(&Sources {
+        vars: vars
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect(),
+        ..Sources::default()
+    })
+    .unwrap();
+    json(&options, places).unwrap()
+}
+
+fn names(list: &Value) -> Vec<&str> {
+    let list = list.as_array().unwrap().iter();
+    list.map(|item| item["name"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn the_node_says_who_and_that_an_agent_is_there() {
+    let found = made(&[("ISTIO_META_CLUSTER_ID", "c1")], &places());
+    expect![[r#"
+        {
+          "id": "sidecar~10.0.0.7~web-1.default~default.svc.cluster.local",
+          "cluster": "istio-proxy.default",
+          "metadata": {
+            "CLUSTER_ID": "c1",
+            "ENVOY_PROMETHEUS_PORT": "15090",
+            "ENVOY_STATUS_PORT": "15021",
+            "INSTANCE_IPS": "10.0.0.7",
+            "ISTIO_VERSION": "1.31.0",
+            "NAME": "web-1"
+          }
+        }"#]]
+    .assert_eq(&serde_json::to_string_pretty(&found["node"]).unwrap());
+    let without = Places {
+        identity: false,
+        ..places()
+    };
+    let found = made(&[("ISTIO_META_ISTIO_VERSION", "1.20.0")], &without);
+    assert_eq!(found["node"]["metadata"]["ISTIO_VERSION"], Value::Null);
+    let found = made(&[("ISTIO_META_ISTIO_VERSION", "1.20.0")], &places());
+    assert_eq!(found["node"]["metadata"]["ISTIO_VERSION"], "1.20.0");
+}
+
+#[test]
+fn clusters_and_listeners_are_the_few_that_are_needed() {
+    let found = made(&[], &places());
+    let fixed = &found["staticResources"];
+    assert_eq!(
+        names(&fixed["clusters"]),
+        ["prometheus_stats", "agent", "sds-grpc", "xds-grpc"]
+    );
+    assert_eq!(
+        names(&fixed["listeners"]),
+        ["prometheus-15090", "health-15021"]
+    );
+    let more = Places {
+        files: Some("/f".into()),
+        external: Some("/e".into()),
+        ..places()
+    };
+    let found = made(
+        &[
+            ("ENVOY_SECURE_METRICS_PORT", "15091"),
+            ("ENVOY_SECURE_MERGED_METRICS_PORT", "15092"),
+        ],
+        &more,
+    );
+    let fixed = &found["staticResources"];
+    assert_eq!(
+        names(&fixed["clusters"])[4..],
+        ["sds-files-grpc", "sds-external"]
+    );
+    assert_eq!(
+        names(&fixed["listeners"])[2..],
+        ["secure-metrics-15091", "secure-metrics-15092"]
+    );
+}
+
+#[test]
+fn the_stream_is_delta_unless_said_otherwise() {
+    let api = |pairs: &[(&str, &str)]| {
+        made(pairs, &places())["dynamicResources"]["adsConfig"]["apiType"].clone()
+    };
+    assert_eq!(api(&[]), "DELTA_GRPC");
+    // The first value of the enumeration is not printed: REST has another one.
+    assert_eq!(api(&[("ISTIO_DELTA_XDS", "false")]), "GRPC");
+}
+
+#[test]
+fn equal_options_make_equal_bytes() {
+    let text = || serde_json::to_string(&made(&[], &places())).unwrap();
+    assert_eq!(text(), text());
+}
