@@ -26,6 +26,21 @@ struct Domain {
     crls: Arc<[Crl]>,
 }
 
+impl PartialEq for Trust {
+    /// Equal roots and equal lists of the same domains.
+    fn eq(&self, other: &Trust) -> bool {
+        self.domains.len() == other.domains.len()
+            && self.domains.iter().zip(&other.domains).all(|(a, b)| {
+                let (one, two) = (a.1.crls.iter(), b.1.crls.iter());
+                a.0 == b.0
+                    && a.1.bundle.roots() == b.1.bundle.roots()
+                    && one.map(Crl::der).eq(two.map(Crl::der))
+            })
+    }
+}
+
+impl Eq for Trust {}
+
 /// Which end of a connection a certificate is checked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Use {
