@@ -188,11 +188,11 @@ impl Forbidden {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::Leaf;
     use axum::body::Body;
     use axum::routing::get;
     use expect_test::{Expect, expect};
     use http_body_util::BodyExt as _;
+    use pki::{Authority, KeyType, LeafRequest, PrivateKey, Serial};
     use tower::ServiceExt as _;
 
     fn id(account: &str) -> SpiffeId {
@@ -202,6 +202,26 @@ mod tests {
         .unwrap()
     }
 
+    fn peer(account: &str) -> Peer {
+        let now = time::OffsetDateTime::UNIX_EPOCH + time::Duration::days(20_000);
+        let domain = id(account).trust_domain().clone();
+        let key = PrivateKey::generate(KeyType::EcP256).unwrap();
+        let serial = Serial::from_random([1; 16]);
+        let life = time::Duration::hours(1);
+        let root = Authority::self_signed(key.clone(), &domain, life, serial.clone(), now).unwrap();
+        let request = LeafRequest {
+            id: &id(account),
+            public_key: key.public_key(),
+            ttl: life,
+            names: &[],
+            common_name: false,
+        };
+        Peer {
+            id: id(account),
+            certificate: Arc::new(root.issue(&request, serial, now).unwrap()),
+        }
+    }
+
     fn request(method: &str, who: Option<&str>) -> Request {
         let mut request = Request::builder()
             .method(method)
@@ -209,13 +229,7 @@ mod tests {
             .body(Body::empty())
             .unwrap();
         if let Some(account) = who {
-            let leaf = Leaf {
-                id: id(account),
-                serial: "1".into(),
-                not_before: time::OffsetDateTime::UNIX_EPOCH,
-                not_after: time::OffsetDateTime::UNIX_EPOCH,
-            };
-            request.extensions_mut().insert(Peer::from(leaf));
+            request.extensions_mut().insert(peer(account));
         }
         request
     }

@@ -175,7 +175,7 @@ async fn dial(
     let chain = chain.iter().map(|der| der.clone().into_owned()).collect();
     let doubt = Box::pin(async move {
         let refused = tls.refuses(chain, server).await;
-        if refused != Refused::Revoked {
+        if !matches!(refused, Refused::Revoked(_)) {
             tokio::time::sleep(GRACE).await;
         }
         refused

@@ -8,7 +8,9 @@ use rustls::ClientConfig;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use super::{Identities, Leaf, LeafError, Refused, TlsSettings, Trust, Usage, verifier};
+use pki::Use;
+
+use super::{Identities, Refused, TlsSettings, Trust, trust, verifier};
 
 /// How long a change of trust may take until every connection was looked at again.
 const SPREAD: Duration = Duration::from_millis(500);
@@ -155,9 +157,9 @@ impl ServerId {
         now: UnixTime,
     ) -> Result<(), Refused> {
         match self {
-            ServerId::Name(name) => trust.verify_name(chain, name, now),
+            ServerId::Name(name) => trust::verify_name(trust, chain, name, now),
             ServerId::Spiffe(ids) => {
-                let Leaf { id, .. } = trust.verify(chain, Usage::Server, now)?;
+                let id = trust::verify(trust, chain, Use::Server, now)?;
                 if ids.contains(&id) {
                     return Ok(());
                 }
@@ -168,12 +170,6 @@ impl ServerId {
                 })
             }
         }
-    }
-}
-
-impl From<LeafError> for rustls::Error {
-    fn from(error: LeafError) -> rustls::Error {
-        Refused::Leaf(error).into()
     }
 }
 

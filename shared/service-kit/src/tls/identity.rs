@@ -4,13 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use mesh_types::SpiffeId;
+use pki::{Certificate, CertificateError, VerifyError};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::watch;
 
+use super::Trust;
 use super::settings::provider;
-use super::{Leaf, LeafError, Trust};
 
 /// Most bytes of a certificate chain or key in PEM.
 const MAX_PEM: usize = 1 << 20;
@@ -22,7 +23,8 @@ pub type Identities = watch::Receiver<Option<Arc<TlsIdentity>>>;
 
 /// Who a process is, and whom it believes, at one moment. Never changed: a renewed certificate or another root is another one.
 pub struct TlsIdentity {
-    leaf: Leaf,
+    id: SpiffeId,
+    certificate: Arc<Certificate>,
     key: Arc<CertifiedKey>,
     trust: Arc<Trust>,
 }
@@ -30,8 +32,9 @@ pub struct TlsIdentity {
 impl fmt::Debug for TlsIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsIdentity")
-            .field("leaf", &self.leaf)
-            .field("trust", &self.trust)
+            .field("id", &self.id)
+            .field("serial", self.certificate.serial())
+            .field("not_after", &self.certificate.not_after())
             .finish_non_exhaustive()
     }
 }
@@ -50,7 +53,7 @@ pub enum IdentityError {
     Chain(usize),
     /// The certificate says nothing that we could be.
     #[error("the certificate cannot be ours: {0}")]
-    Leaf(#[from] LeafError),
+    Leaf(#[from] VerifyError),
     /// The key cannot be read.
     #[error("there is no private key that can be read")]
     Key,
@@ -76,7 +79,15 @@ impl TlsIdentity {
             }
             certificates.push(certificate.map_err(|_| IdentityError::Chain(n + 1))?);
         }
-        let leaf = Leaf::read(certificates.first().ok_or(IdentityError::NoCertificate)?)?;
+        let first = certificates.first().ok_or(IdentityError::NoCertificate)?;
+        let certificate = Certificate::from_der(first)
+            .map_err(|error: CertificateError| IdentityError::Leaf(error.into()))?;
+        let id = certificate
+            .spiffe_id()
+            .map_err(|error| IdentityError::Leaf(error.into()))?;
+        if certificate.is_ca() {
+            return Err(IdentityError::Leaf(VerifyError::Authority));
+        }
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| IdentityError::Key)?;
         let key = provider()
             .key_provider
@@ -85,7 +96,8 @@ impl TlsIdentity {
         let key = CertifiedKey::new(certificates, key);
         key.keys_match().map_err(|_| IdentityError::Mismatch)?;
         Ok(TlsIdentity {
-            leaf,
+            id,
+            certificate: Arc::new(certificate),
             key: Arc::new(key),
             trust,
         })
@@ -94,7 +106,8 @@ impl TlsIdentity {
     /// The same key and certificate with another trust.
     pub fn with_trust(&self, trust: Arc<Trust>) -> TlsIdentity {
         TlsIdentity {
-            leaf: self.leaf.clone(),
+            id: self.id.clone(),
+            certificate: self.certificate.clone(),
             key: self.key.clone(),
             trust,
         }
@@ -102,12 +115,12 @@ impl TlsIdentity {
 
     /// Who we are.
     pub fn id(&self) -> &SpiffeId {
-        &self.leaf.id
+        &self.id
     }
 
-    /// What our certificate says.
-    pub fn leaf(&self) -> &Leaf {
-        &self.leaf
+    /// Our certificate.
+    pub fn certificate(&self) -> &Arc<Certificate> {
+        &self.certificate
     }
 
     /// Our certificate, and those that lead to a root.

@@ -10,7 +10,6 @@ mod channel;
 mod client;
 mod handshakes;
 mod identity;
-mod leaf;
 mod peer;
 mod plaintext;
 mod server;
@@ -21,11 +20,11 @@ mod verifier;
 pub use channel::{Channel, ConnectError, connect, connect_with, endpoint};
 pub use client::{ClientTls, ServerId, client_config};
 pub use identity::{Identities, IdentityError, TlsIdentity};
-pub use leaf::{Leaf, LeafError};
 pub use peer::Peer;
+pub use pki::Trust;
 pub use server::{Clients, TlsServer, serve_tls};
 pub use settings::{TlsSettings, TlsVersion, install_provider};
-pub use trust::{Refused, Trust, TrustError, Usage};
+pub use trust::{Refused, TrustError, read_trust};
 
 #[cfg(test)]
 mod tests;

@@ -9,11 +9,11 @@ use axum::Router;
 use axum::extract::ConnectInfo;
 use http::Extensions;
 use parking_lot::Mutex;
+use pki::{Certificate, Use, VerifyError, offset_time};
 use rustls::server::ResolvesServerCert;
 use rustls::sign::CertifiedKey;
 use rustls::{HandshakeKind, ServerConfig};
 use rustls_pki_types::{CertificateDer, UnixTime};
-use time::OffsetDateTime;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -23,7 +23,7 @@ use super::client::refused_later;
 use super::handshakes::Handshakes;
 use super::plaintext::{self, First};
 use super::verifier::VerifyClients;
-use super::{Identities, Leaf, Peer, Refused, TlsIdentity, TlsSettings, Usage};
+use super::{Identities, Peer, Refused, TlsIdentity, TlsSettings, trust};
 use crate::serve::{accept_all, drive, spread};
 use crate::{ServeConfig, Stop};
 
@@ -123,7 +123,7 @@ struct Shaken {
 }
 
 struct Client {
-    leaf: Leaf,
+    peer: Peer,
     chain: Vec<CertificateDer<'static>>,
 }
 
@@ -199,16 +199,13 @@ impl Shared {
         };
         let chain: Vec<_> = chain.iter().map(|der| der.clone().into_owned()).collect();
         // Who resumes a session is not verified again by rustls, and time has passed.
-        let leaf = if connection.handshake_kind() == Some(HandshakeKind::Resumed) {
-            let now = UnixTime::now();
-            identity.trust().verify(&chain, Usage::Client, now)?
-        } else {
-            let first = chain.first().ok_or(Refused::Missing)?;
-            Leaf::read(first).map_err(Refused::from)?
-        };
+        if connection.handshake_kind() == Some(HandshakeKind::Resumed) {
+            trust::verify(identity.trust(), &chain, Use::Client, UnixTime::now())?;
+        }
+        let peer = peer_of(&chain)?;
         Ok(Shaken {
             stream,
-            client: Some(Client { leaf, chain }),
+            client: Some(Client { peer, chain }),
         })
     }
 
@@ -234,9 +231,7 @@ impl Shared {
 
     async fn serve(&self, shaken: Shaken, addr: SocketAddr, router: Router) {
         let Shaken { stream, client } = shaken;
-        let peer = client
-            .as_ref()
-            .map(|client| Peer::from(client.leaf.clone()));
+        let peer = client.as_ref().map(|client| client.peer.clone());
         let mark = move |extensions: &mut Extensions| {
             extensions.insert(ConnectInfo(addr));
             if let Some(peer) = &peer {
@@ -246,7 +241,7 @@ impl Shared {
         let age = spread(self.config.max_age.unwrap_or(self.tls.max_age));
         let age = client
             .as_ref()
-            .map_or(age, |client| age.min(left(&client.leaf)));
+            .map_or(age, |client| age.min(left(&client.peer)));
         let leave = async {
             tokio::select! {
                 () = self.stop.wait() => None,
@@ -254,7 +249,7 @@ impl Shared {
                 refused = self.refused(client.as_ref()) => {
                     tracing::info!(peer = %addr, error = %refused, "a client is asked to leave");
                     Some(match refused {
-                        Refused::Revoked => Duration::ZERO,
+                        Refused::Revoked(_) => Duration::ZERO,
                         _ => self.config.max_age_grace,
                     })
                 }
@@ -269,20 +264,25 @@ impl Shared {
             return std::future::pending().await;
         };
         refused_later(self.tls.identity.clone(), |trust, now| {
-            trust.verify(&client.chain, Usage::Client, now).map(|_| ())
+            trust::verify(trust, &client.chain, Use::Client, now).map(|_| ())
         })
         .await
     }
 }
 
 /// How long a certificate is still valid.
-fn left(leaf: &Leaf) -> Duration {
-    (leaf.not_after - now()).try_into().unwrap_or_default()
+fn left(peer: &Peer) -> Duration {
+    let left = peer.certificate.not_after() - offset_time(UnixTime::now());
+    left.try_into().unwrap_or_default()
 }
 
-fn now() -> OffsetDateTime {
-    let now = i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX);
-    OffsetDateTime::from_unix_timestamp(now).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+fn peer_of(chain: &[CertificateDer<'_>]) -> Result<Peer, Refused> {
+    let leaf = chain.first().ok_or(Refused::Missing)?;
+    let certificate = Certificate::from_der(leaf).map_err(VerifyError::from)?;
+    Ok(Peer {
+        id: certificate.spiffe_id().map_err(VerifyError::from)?,
+        certificate: Arc::new(certificate),
+    })
 }
 
 /// Shows one certificate to everybody, whatever name they ask for.

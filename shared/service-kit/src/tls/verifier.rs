@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pki::Use;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
@@ -15,20 +16,16 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::client::{ClientTls, ServerId};
 use super::settings::provider;
-use super::{Refused, TlsSettings, Trust, Usage};
+use super::{Refused, TlsSettings, Trust, trust};
 
 impl From<Refused> for Error {
     fn from(refused: Refused) -> Error {
         match refused {
-            // These have an alert of their own, which tells the other end what to do.
-            Refused::Revoked => CertificateError::Revoked.into(),
-            Refused::Expired => CertificateError::Expired.into(),
-            Refused::Issuer => CertificateError::UnknownIssuer.into(),
+            // It has an alert of its own, which tells the other end what to do.
+            Refused::Revoked(_) => CertificateError::Revoked.into(),
             Refused::Missing => Error::NoCertificatesPresented,
-            refused @ (Refused::Leaf(_)
-            | Refused::UnknownDomain(_)
-            | Refused::NotYet
-            | Refused::Chain(_)
+            refused @ (Refused::Invalid(_)
+            | Refused::Name { .. }
             | Refused::SomebodyElse { .. }) => {
                 CertificateError::Other(OtherError(Arc::new(refused))).into()
             }
@@ -71,8 +68,12 @@ impl ClientCertVerifier for VerifyClients {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        self.trust
-            .verify(&chain(end_entity, intermediates), Usage::Client, now)?;
+        trust::verify(
+            &self.trust,
+            &chain(end_entity, intermediates),
+            Use::Client,
+            now,
+        )?;
         Ok(ClientCertVerified::assertion())
     }
 
