@@ -1,10 +1,10 @@
 use std::sync::LazyLock;
 
+use aws_lc_rs::rand;
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256,
 };
-use aws_lc_rs::{rand, rsa::PublicEncryptingKey};
 use serde_json::{Value, json};
 
 use super::super::jwks::{JwksError, MAX_JWKS};
