@@ -38,6 +38,8 @@ enum Command {
     ServeXds(commands::serve_xds::Args),
     /// Start a whole mesh on this machine: plane, sample, Envoys
     Up(Box<commands::up::Args>),
+    /// See and steer the certificate authority
+    Ca(commands::ca::Args),
     /// Run Pilot alone
     Pilot(Box<pilot::Args>),
     /// Run Galley alone
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
             Command::Findings(args) => commands::findings::run(args).await,
             Command::ServeXds(args) => commands::serve_xds::run(args).await,
             Command::Up(args) => commands::up::run(*args).await,
+            Command::Ca(args) => commands::ca::run(args).await,
             Command::Pilot(args) => commands::services::pilot(*args).await,
             Command::Galley(args) => commands::services::galley(*args).await,
             Command::Child(_) => unreachable!("handled before there were threads"),

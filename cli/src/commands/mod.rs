@@ -1,5 +1,6 @@
 //! One file per command.
 
+pub mod ca;
 pub mod child;
 pub mod findings;
 pub mod proxy_config;
