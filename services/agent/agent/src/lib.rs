@@ -2,3 +2,5 @@
 //! captures the traffic of a pod.
 //!
 //! This crate listens, runs and asks; what is decided is decided in `agent-core`.
+
+pub mod capture;

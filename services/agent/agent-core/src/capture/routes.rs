@@ -51,7 +51,33 @@ impl Routes {
         }
     }
 
-    /// Puts them there; each is asked for only if [`Routes::missing`] says so, as `ip rule` adds twice what it is told twice.
+    /// All of these that `needed` lacks.
+    pub fn without(self, needed: &Routes) -> Routes {
+        Routes {
+            tproxy: self.tproxy.filter(|_| needed.tproxy.is_none()),
+            v6: self.v6 && !needed.v6,
+        }
+    }
+
+    /// Every command that puts them there, in order.
+    pub fn added(&self) -> Vec<IpCommand> {
+        let address = self.add_address().into_iter();
+        let of = |&family: &Family| [self.add_rule(family), self.add_route(family)];
+        address
+            .chain(self.families().iter().flat_map(of).flatten())
+            .collect()
+    }
+
+    /// Every command that takes them away, in order.
+    pub fn removed(&self) -> Vec<IpCommand> {
+        let address = self.remove_address().into_iter();
+        let of = |&family: &Family| [self.remove_rule(family), self.remove_route(family)];
+        address
+            .chain(self.families().iter().flat_map(of).flatten())
+            .collect()
+    }
+
+    /// Gives loopback the address.
     pub fn add_address(&self) -> Option<IpCommand> {
         self.v6
             .then(|| command("-6 address add ::6/128 dev lo nodad"))
@@ -62,7 +88,7 @@ impl Routes {
         self.v6.then(|| command("-6 address del ::6/128 dev lo"))
     }
 
-    /// Sends marked packets to the table.
+    /// Sends marked packets to the table. Told twice, the system adds it twice.
     pub fn add_rule(&self, family: Family) -> Option<IpCommand> {
         let (mark, table) = self.tproxy?;
         let flag = flag(family);

@@ -29,6 +29,11 @@ impl Surroundings {
         }
     }
 
+    /// Whether loopback has the address of IPv6 that we add to it, by `/proc/net/if_inet6`.
+    pub fn has_passthrough(if_inet6: &str) -> bool {
+        addresses_v6(if_inet6).any(|ip| ip == PASSTHROUGH)
+    }
+
     /// Whether IPv6 is captured: beside IPv4 only if asked to.
     pub fn wants_v6(&self, dual_stack: bool) -> bool {
         self.v6 && (dual_stack || !self.v4)

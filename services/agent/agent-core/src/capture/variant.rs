@@ -201,7 +201,7 @@ mod tests {
         };
         let runs = restores_of(&wanted, how).unwrap();
         let variants: Vec<_> = runs.iter().map(|run| run.variant).collect();
-        assert_eq!(variants, [Variant::Nft, Variant::Legacy]);
+        assert_eq!(variants, [Variant::Nft, Variant::Legacy, Variant::Nft]);
     }
 
     #[test]
