@@ -16,6 +16,7 @@ pub mod naming;
 mod proto;
 pub mod proxy_config;
 pub mod routes;
+pub mod security;
 #[cfg(test)]
 mod testing;
 

@@ -41,6 +41,8 @@ impl Changes {
         changes.endpoints(new, delta, router);
         changes.virtual_services(old, new);
         changes.servers(old, new);
+        // At a gateway they are in its listeners; those of sidecars are in the inbound class.
+        changes.listeners |= router && !same(&old.policies, &new.policies);
         // Which names lead where, and which are left to whom: anything may follow.
         if !same(&old.aliases, &new.aliases) {
             changes.everything();

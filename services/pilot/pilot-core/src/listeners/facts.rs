@@ -1,6 +1,7 @@
 //! What every listener of a class depends on besides its own chains: the first half of a listener's cache key.
 
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use mesh_config::resource::mesh::{MeshConfig, NormalizationType};
 use mesh_config::resource::sidecar::{OutboundMode, OutboundTrafficPolicy};
@@ -12,6 +13,7 @@ use super::access_log::{self, LogFile};
 use crate::class::ProxyConfigFacts;
 use crate::naming::{self, ClusterName};
 use crate::proxy_config::{self, HttpSettings};
+use crate::security::Guard;
 use crate::{InboundKey, OutboundKey};
 
 /// Everything that is the same for all listeners of a class. Free of names of proxies and namespaces, so that classes share encodings.
@@ -58,6 +60,8 @@ pub struct Inner {
     pub forward_client_cert: Option<String>,
     /// Whether a gateway expects the PROXY protocol.
     pub proxy_protocol: bool,
+    /// What decides about requests that the proxy accepts; none for those that it sends.
+    pub guard: Option<Arc<Guard>>,
 }
 
 /// Tracing of a proxy.
@@ -82,6 +86,10 @@ impl Facts {
             idle_timeout: key.idle_timeout,
             exact_balance: key.exact_balance,
             fallback: fallback(&view.outbound_policy),
+            guard: match view.key.kind {
+                ProxyKind::Router => Guard::of(view),
+                ProxyKind::Sidecar => None,
+            },
             ..Inner::of(&view.mesh, &key.proxy_config, key.vanilla)
         })
     }
@@ -95,6 +103,7 @@ impl Facts {
             idle_timeout: key.idle_timeout,
             exact_balance: key.exact_balance,
             fallback: naming::INBOUND_PASSTHROUGH.to_owned(),
+            guard: Guard::of(view),
             ..Inner::of(&view.mesh, &key.proxy_config, key.vanilla)
         })
     }
@@ -159,6 +168,7 @@ impl Inner {
             trusted_proxies: proxy_config::trusted_proxies(topology),
             forward_client_cert: topology.and_then(|t| t.forward_client_cert_details.clone()),
             proxy_protocol: topology.is_some_and(|t| t.proxy_protocol.is_some()),
+            guard: None,
         }
     }
 }

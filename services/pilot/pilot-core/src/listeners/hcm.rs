@@ -143,6 +143,9 @@ impl Hcm<'_> {
             let in_mesh = !inbound && facts.http.headers.metadata_exchange_in_mesh;
             out.push(istio_filters::http_metadata_exchange(inbound, in_mesh));
         }
+        if let Some(guard) = &facts.guard {
+            out.extend_from_slice(guard.http_filters());
+        }
         if self.protocol == Protocol::GrpcWeb {
             out.push(any::http_filter(
                 "envoy.filters.http.grpc_web",

@@ -36,6 +36,7 @@ use crate::memo::{Memo, Stats};
 use crate::{InboundKey, Memos, OutboundKey};
 use plan::{ListenerPlan, Stack};
 
+pub(crate) use convert::cidr;
 pub use facts::Facts;
 pub(crate) use inbound::captured_targets;
 pub use vips::Vips;

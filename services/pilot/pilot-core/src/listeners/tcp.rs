@@ -27,6 +27,9 @@ pub fn filters(facts: &Facts, side: Side, plan: &TcpPlan) -> Vec<Filter> {
     if !facts.vanilla && side == Side::Inbound {
         out.push(istio_filters::tcp_metadata_exchange());
     }
+    if let Some(guard) = &facts.guard {
+        out.extend_from_slice(guard.network_filters());
+    }
     if facts.metrics {
         out.push(istio_filters::tcp_stats(side == Side::Outbound));
     }
