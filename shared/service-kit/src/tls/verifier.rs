@@ -1,5 +1,6 @@
 //! What rustls asks about certificates.
 
+use std::fmt;
 use std::sync::Arc;
 
 use pki::Use;
@@ -27,9 +28,20 @@ impl From<Refused> for Error {
             refused @ (Refused::Invalid(_)
             | Refused::Name { .. }
             | Refused::SomebodyElse { .. }) => {
-                CertificateError::Other(OtherError(Arc::new(refused))).into()
+                CertificateError::Other(OtherError(Arc::new(InWords(refused)))).into()
             }
         }
+    }
+}
+
+/// rustls prints what it is given as for programmers.
+#[derive(thiserror::Error)]
+#[error("{0}")]
+struct InWords(Refused);
+
+impl fmt::Debug for InWords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
