@@ -216,6 +216,27 @@ pub fn certificate(
     })
 }
 
+/// The caller that showed join token `id`, made for `identity` on `node` (empty: any).
+///
+/// # Errors
+/// As [`certificate`]: the token is of a time when the trust domain had another name.
+pub fn join(
+    identity: &SpiffeId,
+    id: String,
+    node: String,
+    trust_domain: &TrustDomain,
+) -> Result<Caller, Refusal> {
+    let caller = certificate(identity, String::new(), trust_domain)?;
+    Ok(Caller {
+        attestation: Attestation::JoinToken,
+        requester: id.clone(),
+        node: Some(node).filter(|node| !node.is_empty()),
+        serial: None,
+        token: Some(id),
+        ..caller
+    })
+}
+
 /// The workload of `system:serviceaccount:NAMESPACE:NAME`, exactly four parts.
 fn service_account(subject: &str, trust_domain: &TrustDomain) -> Result<WorkloadId, Refusal> {
     let mut parts = subject.split(':');
@@ -287,6 +308,20 @@ mod tests {
             ask("spiffe://cluster.local"),
             Err(Refusal::NoWorkload(_))
         ));
+    }
+
+    #[test]
+    fn a_join_token_is_of_one_identity_and_maybe_of_a_node() {
+        let id = SpiffeId::parse("spiffe://cluster.local/ns/a/sa/b").unwrap();
+        let caller = join(&id, "01".into(), "n1".into(), &domain()).unwrap();
+        assert_eq!(caller.identity, id);
+        assert_eq!(
+            (&*caller.requester, caller.token.as_deref()),
+            ("01", Some("01"))
+        );
+        assert_eq!((caller.node.as_deref(), caller.serial), (Some("n1"), None));
+        let other = TrustDomain::new("other").unwrap();
+        assert!(join(&id, "01".into(), String::new(), &other).is_err());
     }
 
     #[test]

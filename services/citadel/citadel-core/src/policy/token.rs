@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use aws_lc_rs::{constant_time, digest};
+use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
@@ -81,18 +81,10 @@ pub fn bearer<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Result<Option<B
 #[derive(Clone, PartialEq, Eq)]
 pub struct JoinToken {
     id: String,
-    secret: Zeroizing<[u8; 32]>,
+    text: Token,
 }
 
 impl JoinToken {
-    /// A token of random bytes.
-    pub fn new(id: [u8; 8], secret: [u8; 32]) -> JoinToken {
-        JoinToken {
-            id: hex(&id),
-            secret: Zeroizing::new(secret),
-        }
-    }
-
     /// Reads a token.
     ///
     /// # Errors
@@ -104,10 +96,10 @@ impl JoinToken {
             if id.len() != 16 || !id.bytes().all(hex) {
                 return None;
             }
-            let bytes = Zeroizing::new(URL_SAFE_NO_PAD.decode(secret).ok()?);
-            Some(JoinToken {
+            let secret = Zeroizing::new(URL_SAFE_NO_PAD.decode(secret).ok()?);
+            (secret.len() == 32).then(|| JoinToken {
                 id: id.to_owned(),
-                secret: Zeroizing::new(bytes.as_slice().try_into().ok()?),
+                text: Token::new(text),
             })
         };
         parse().ok_or(Refusal::NoJoinToken)
@@ -118,23 +110,9 @@ impl JoinToken {
         &self.id
     }
 
-    /// SHA-256 of the secret: what is kept.
-    pub fn hash(&self) -> [u8; 32] {
-        sha256(&*self.secret)
-    }
-
-    /// Whether it is the token whose hash was kept; takes as long whatever the answer is.
-    pub fn has_hash(&self, kept: &[u8]) -> bool {
-        constant_time::verify_slices_are_equal(&self.hash(), kept).is_ok()
-    }
-
-    /// The whole token, to be shown once.
-    pub fn expose(&self) -> Zeroizing<String> {
-        Zeroizing::new(format!(
-            "{JOIN}{}.{}",
-            self.id,
-            URL_SAFE_NO_PAD.encode(*self.secret)
-        ))
+    /// The whole of it, for whoever looks it up.
+    pub fn expose(&self) -> &str {
+        self.text.expose()
     }
 }
 
@@ -188,22 +166,21 @@ mod tests {
 
     #[test]
     fn a_join_token_is_read_back_and_nothing_like_it() {
-        let token = JoinToken::new([1; 8], [2; 32]);
-        let text = token.expose();
-        assert_eq!(
-            of(&[&format!("Bearer {}", *text)]),
-            Ok(Some(Bearer::Join(token.clone())))
+        let text = format!(
+            "flotilla-join.0101010101010101.{}",
+            URL_SAFE_NO_PAD.encode([2; 32])
         );
-        assert!(token.has_hash(&token.hash()));
-        assert!(!JoinToken::new([1; 8], [3; 32]).has_hash(&token.hash()));
-        assert!(!token.has_hash(b"short"));
+        let Ok(Some(Bearer::Join(token))) = of(&[&format!("Bearer {text}")]) else {
+            panic!("no join token");
+        };
+        assert_eq!((token.id(), token.expose()), ("0101010101010101", &*text));
         for bad in [
             "flotilla-join.",
             "flotilla-join.0101010101010101",
             "flotilla-join.0101010101010101.",
             "flotilla-join.0101010101010101.AA",
             &text.replace("0101", "01XX"),
-            &format!("{}x", *text),
+            &format!("{text}x"),
         ] {
             assert_eq!(
                 of(&[&format!("Bearer {bad}")]),
@@ -211,12 +188,11 @@ mod tests {
                 "{bad}"
             );
         }
+        assert_eq!(format!("{token:?}"), "JoinToken(0101010101010101)");
     }
 
     #[test]
-    fn secrets_do_not_print() {
-        let token = JoinToken::new([1; 8], [2; 32]);
-        assert_eq!(format!("{token:?}"), "JoinToken(0101010101010101)");
+    fn tokens_do_not_print() {
         assert_eq!(format!("{:?}", Token::new("abc")), "Token(..)");
     }
 }
