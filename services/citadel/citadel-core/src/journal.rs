@@ -9,6 +9,8 @@ use std::str::FromStr;
 
 use aws_lc_rs::digest;
 
+use crate::revocation::serial_form;
+
 /// Longest text of one field, in bytes: a SPIFFE ID has up to 2048.
 pub const MAX_TEXT: usize = 2048;
 
@@ -132,10 +134,15 @@ impl Entry {
         ]
     }
 
-    /// The entry with each text at most [`MAX_TEXT`] bytes long and free of control characters, as every entry is kept: texts of
+    /// The entry with serial numbers as [`serial_form`] writes them, and each text at most [`MAX_TEXT`] bytes long and free of control characters, as every entry is kept: texts of
     /// callers can neither fill a database nor break a line of a log.
     #[must_use]
     pub fn tidy(mut self) -> Self {
+        for serial in [&mut self.serial, &mut self.replaces] {
+            if let Some(form) = serial_form(serial) {
+                *serial = form;
+            }
+        }
         for text in [
             &mut self.serial,
             &mut self.spiffe_id,
@@ -175,6 +182,27 @@ impl fmt::Debug for Hash {
         fmt::Display::fmt(self, f)
     }
 }
+
+impl FromStr for Hash {
+    type Err = NotAHash;
+
+    fn from_str(text: &str) -> Result<Self, NotAHash> {
+        let mut bytes = [0; 32];
+        if text.len() != 64 || !text.is_ascii() {
+            return Err(NotAHash);
+        }
+        for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+            let digits = std::str::from_utf8(digits).map_err(|_| NotAHash)?;
+            *byte = u8::from_str_radix(digits, 16).map_err(|_| NotAHash)?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// A text that is no hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not 64 hexadecimal digits")]
+pub struct NotAHash;
 
 impl TryFrom<&[u8]> for Hash {
     type Error = std::array::TryFromSliceError;
@@ -342,6 +370,23 @@ mod tests {
         let tidy = wild.tidy();
         assert_eq!(tidy.node, "a b c");
         assert_eq!(tidy.detail.len(), MAX_TEXT);
+    }
+
+    #[test]
+    fn serial_numbers_are_written_in_one_form() {
+        let mut wild = entry(1);
+        (wild.serial, wild.replaces) = ("0A:3F".into(), String::new());
+        let tidy = wild.tidy();
+        assert_eq!((tidy.serial.as_str(), tidy.replaces.as_str()), ("a3f", ""));
+    }
+
+    #[test]
+    fn hashes_are_read_back() {
+        let hash = link(&Hash::START, 1, &entry(1));
+        assert_eq!(hash.to_string().parse(), Ok(hash));
+        for wrong in ["", "+f", &"ü".repeat(32), &"g".repeat(64)] {
+            assert_eq!(wrong.parse::<Hash>(), Err(NotAHash), "{wrong}");
+        }
     }
 
     #[test]

@@ -205,7 +205,7 @@ pub struct Caller<'a> {
     pub spiffe_id: &'a str,
     /// The node that was attested, or empty.
     pub node: &'a str,
-    /// Serial number of the certificate that is shown, or empty.
+    /// Serial number of the certificate that is shown, in any usual spelling, or empty.
     pub serial: &'a str,
 }
 
@@ -223,10 +223,25 @@ pub struct Line {
 /// The revocations in force, ready to be asked.
 #[derive(Clone, Debug, Default)]
 pub struct InForce {
-    ids: HashMap<String, u64>,
+    /// As they are compared; as they are spelt.
+    ids: HashMap<String, (u64, String)>,
     nodes: HashMap<String, u64>,
     serials: HashMap<String, u64>,
     lines: BTreeMap<String, BTreeMap<String, (Line, i64)>>,
+}
+
+/// A serial number as it is compared.
+fn form(serial: &str) -> String {
+    serial_form(serial).unwrap_or_else(|| serial.to_owned())
+}
+
+/// An identity as it is compared: the trust domain is the same in either case.
+fn folded(id: &str) -> String {
+    let end = id
+        .strip_prefix("spiffe://")
+        .and_then(|rest| rest.find('/'))
+        .map_or(0, |n| n + "spiffe://".len());
+    id[..end].to_ascii_lowercase() + &id[end..]
 }
 
 impl InForce {
@@ -236,13 +251,13 @@ impl InForce {
         for revocation in all.into_iter().filter(|r| r.lifted_at == 0) {
             let id = revocation.id;
             match &revocation.target {
-                Target::SpiffeId(name) => drop(found.ids.insert(name.clone(), id)),
+                Target::SpiffeId(name) => drop(found.ids.insert(folded(name), (id, name.clone()))),
                 Target::Node(node) => drop(found.nodes.insert(node.clone(), id)),
-                Target::Serial { serial, .. } => drop(found.serials.insert(serial.clone(), id)),
+                Target::Serial { serial, .. } => drop(found.serials.insert(form(serial), id)),
                 Target::Issued { .. } => {}
             }
             for listed in &revocation.certificates {
-                found.serials.insert(listed.serial.clone(), id);
+                found.serials.insert(form(&listed.serial), id);
                 let line = Line {
                     serial: listed.serial.clone(),
                     at: revocation.at,
@@ -262,8 +277,8 @@ impl InForce {
 
     /// The revocation because of which this caller gets no certificate; `None`: it may have one.
     pub fn refuses(&self, caller: Caller<'_>) -> Option<u64> {
-        let serial = self.serials.get(caller.serial);
-        let id = self.ids.get(caller.spiffe_id);
+        let serial = serial_form(caller.serial).and_then(|serial| self.serials.get(&serial));
+        let id = self.ids.get(&folded(caller.spiffe_id)).map(|(id, _)| id);
         let node = self.nodes.get(caller.node);
         // An empty text is nobody's.
         let known = |text: &str, found: Option<&u64>| found.copied().filter(|_| !text.is_empty());
@@ -274,12 +289,8 @@ impl InForce {
 
     /// Identities that every proxy denies, sorted.
     pub fn denied(&self) -> Vec<String> {
-        self.ids
-            .keys()
-            .cloned()
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .collect()
+        let spelt: BTreeSet<&String> = self.ids.values().map(|(_, name)| name).collect();
+        spelt.into_iter().cloned().collect()
     }
 
     /// The lists by issuer, each in the order of serial numbers, without certificates that have expired by `now`. An issuer without

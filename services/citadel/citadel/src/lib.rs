@@ -4,4 +4,5 @@
 
 mod callers;
 mod https;
+pub mod ledger;
 mod metrics;

@@ -1,0 +1,209 @@
+//! Reading the journal.
+
+use citadel_core::journal::{Entry, Hash, Linked, Position};
+use citadel_core::revocation::serial_form;
+use sqlx::AssertSqlSafe;
+use store::{Db, StoreError, sql_read};
+use time::OffsetDateTime;
+
+use super::{Ledger, head};
+
+/// Most entries of one answer.
+pub const MAX_PAGE: u32 = 1000;
+
+/// Which entries are wanted. What is empty or zero does not matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Query {
+    /// Only this SPIFFE ID.
+    pub spiffe_id: String,
+    /// Only this serial number, in any usual spelling.
+    pub serial: String,
+    /// Only this node.
+    pub node: String,
+    /// Only what is older than this sequence number.
+    pub before: u64,
+    /// At most that many, 1 to [`MAX_PAGE`]; 0 means 100.
+    pub limit: u32,
+}
+
+/// Live certificates of a key that nothing has replaced.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OldLeaves {
+    /// How many.
+    pub count: u64,
+    /// Whose, each identity once with its node: the first hundred.
+    pub holders: Vec<String>,
+}
+
+pub(super) const COLUMNS: &str = "sequence, at, event, serial, spiffe_id, requester, attestation, node, not_after, detail, issuer, \
+     replaces, hash";
+
+pub(super) type Row = (
+    i64,
+    i64,
+    String,
+    String,
+    String,
+    String,
+    String,
+    String,
+    i64,
+    String,
+    String,
+    String,
+    Vec<u8>,
+);
+
+/// `Err`: the entry cannot be one that was written, by its sequence number.
+pub(super) fn linked(row: Row) -> Result<Linked, u64> {
+    let sequence = row.0.cast_unsigned();
+    let entry = Entry {
+        at: row.1,
+        event: row.2.parse().map_err(|_| sequence)?,
+        serial: row.3,
+        spiffe_id: row.4,
+        requester: row.5,
+        attestation: row.6,
+        node: row.7,
+        not_after: row.8,
+        detail: row.9,
+        issuer: row.10,
+        replaces: row.11,
+    };
+    Ok(Linked {
+        sequence,
+        entry,
+        hash: Hash::try_from(row.12.as_slice()).map_err(|_| sequence)?,
+    })
+}
+
+fn all(rows: Vec<Row>) -> Result<Vec<Linked>, StoreError> {
+    let broken = |n| StoreError::Corrupt(format!("entry {n} of the journal is unreadable"));
+    rows.into_iter()
+        .map(|row| linked(row).map_err(broken))
+        .collect()
+}
+
+/// Certificates of a key that are neither expired, replaced nor revoked.
+const IN_USE: &str = "FROM citadel_journal j WHERE j.event = 'issued' AND j.not_after > $1 AND j.issuer = $2 \
+     AND NOT EXISTS (SELECT 1 FROM citadel_journal s WHERE s.replaces = j.serial AND s.replaces <> '' AND s.event = 'issued') \
+     AND NOT EXISTS (SELECT 1 FROM citadel_revoked r JOIN citadel_revocation v ON v.id = r.revocation \
+     WHERE r.serial = j.serial AND v.lifted_at = 0)";
+
+impl Ledger {
+    /// Entries of the journal, newest first.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn journal(&self, query: &Query) -> Result<Vec<Linked>, StoreError> {
+        // What nobody wrote must not be found by an empty text.
+        let serial = serial_form(&query.serial);
+        if !query.serial.is_empty() && serial.is_none() {
+            return Ok(Vec::new());
+        }
+        let mut sql = format!("SELECT {COLUMNS} FROM citadel_journal WHERE sequence < $1");
+        for (column, wanted, bind) in [
+            ("spiffe_id", !query.spiffe_id.is_empty(), "$2"),
+            ("serial", serial.is_some(), "$3"),
+            ("node", !query.node.is_empty(), "$4"),
+        ] {
+            // PostgreSQL wants to see each parameter, and both databases the words of the partial index.
+            sql += &if wanted {
+                format!(" AND {column} = {bind} AND {column} <> ''")
+            } else {
+                format!(" AND CAST({bind} AS TEXT) = ''")
+            };
+        }
+        sql += " ORDER BY sequence DESC LIMIT $5";
+        let before = match query.before {
+            0 => i64::MAX,
+            n => i64::try_from(n).unwrap_or(i64::MAX),
+        };
+        let limit = match query.limit {
+            0 => 100,
+            n => n.min(MAX_PAGE),
+        };
+        let rows: Vec<Row> = sql_read!(&self.db, p => sqlx::query_as(AssertSqlSafe(sql))
+            .bind(before).bind(&query.spiffe_id).bind(serial.unwrap_or_default()).bind(&query.node)
+            .bind(i64::from(limit)).fetch_all(p).await)?;
+        all(rows)
+    }
+
+    /// Up to `limit` entries from `after` on, oldest first.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn journal_after(&self, after: u64, limit: u32) -> Result<Vec<Linked>, StoreError> {
+        all(rows_after(&self.db, after, limit).await?)
+    }
+
+    /// Where the journal ends.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn position(&self) -> Result<Position, StoreError> {
+        let row = sql_read!(&self.db, p => sqlx::query_as(
+            "SELECT sequence, hash, issuer, revocations, trust FROM citadel_head WHERE id = 1").fetch_one(p).await)?;
+        Ok(head(row)?.position)
+    }
+
+    /// Certificates that have been issued and not expired.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn live_certificates(&self, now: OffsetDateTime) -> Result<u64, StoreError> {
+        let count: i64 = sql_read!(&self.db, p => sqlx::query_scalar(
+            "SELECT count(*) FROM citadel_journal WHERE event = 'issued' AND not_after > $1")
+            .bind(now.unix_timestamp()).fetch_one(p).await)?;
+        Ok(count.cast_unsigned())
+    }
+
+    /// Keys that signed certificates which have not expired, sorted.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn live_issuers(&self, now: OffsetDateTime) -> Result<Vec<String>, StoreError> {
+        Ok(sql_read!(&self.db, p => sqlx::query_scalar(
+            "SELECT DISTINCT issuer FROM citadel_journal WHERE event = 'issued' AND not_after > $1 ORDER BY issuer")
+            .bind(now.unix_timestamp()).fetch_all(p).await)?)
+    }
+
+    /// Live certificates of the key `issuer` that no later certificate replaces and nobody has revoked.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn old_leaves(
+        &self,
+        issuer: &str,
+        now: OffsetDateTime,
+    ) -> Result<OldLeaves, StoreError> {
+        let now = now.unix_timestamp();
+        let count: i64 = sql_read!(&self.db, p => sqlx::query_scalar(AssertSqlSafe(format!("SELECT count(*) {IN_USE}")))
+            .bind(now).bind(issuer).fetch_one(p).await)?;
+        if count == 0 {
+            return Ok(OldLeaves::default());
+        }
+        let holders: Vec<(String, String)> = sql_read!(&self.db, p => sqlx::query_as(AssertSqlSafe(
+            format!("SELECT DISTINCT j.spiffe_id, j.node {IN_USE} ORDER BY j.spiffe_id, j.node LIMIT 100")))
+            .bind(now).bind(issuer).fetch_all(p).await)?;
+        let holders = holders.into_iter().map(|(id, node)| match node.as_str() {
+            "" => id,
+            node => format!("{id} on {node}"),
+        });
+        Ok(OldLeaves {
+            count: count.cast_unsigned(),
+            holders: holders.collect(),
+        })
+    }
+}
+
+/// Rows as they are, oldest first.
+pub(super) async fn rows_after(db: &Db, after: u64, limit: u32) -> Result<Vec<Row>, StoreError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM citadel_journal WHERE sequence > $1 ORDER BY sequence LIMIT $2"
+    );
+    let after = i64::try_from(after).unwrap_or(i64::MAX);
+    Ok(
+        sql_read!(db, p => sqlx::query_as(AssertSqlSafe(sql)).bind(after).bind(i64::from(limit)).fetch_all(p).await)?,
+    )
+}
