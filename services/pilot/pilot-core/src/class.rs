@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use mesh_config::resource::Duration;
 use mesh_config::resource::mesh::{GatewayTopology, ProxyConfig, Tracing};
-use mesh_model::{Interception, Mesh, Proxy, ServiceTarget, View, ViewKey};
+use mesh_model::{
+    CertificateFiles, Interception, Mesh, Proxy, ProxyKind, ServiceTarget, View, ViewKey,
+};
 use mesh_types::Labels;
 use serde_json::Value;
 
@@ -48,6 +50,12 @@ pub struct OutboundKey {
     pub node_name: Option<Arc<str>>,
     /// Whether Envoy lacks Istio's extensions.
     pub vanilla: bool,
+    /// Whether an agent hands out certificates.
+    pub agent: bool,
+    /// What it offers mutual TLS with instead of its own certificate.
+    pub client_files: Option<CertificateFiles>,
+    /// Whether it may have credentials of its namespace.
+    pub credentials: bool,
     /// Its address; only if it is an endpoint of a service without virtual address, for which it must not listen itself.
     pub own_address: Option<IpAddr>,
     /// What is read of its ProxyConfig.
@@ -83,6 +91,10 @@ pub struct InboundKey {
     pub exact_balance: bool,
     /// Whether Envoy lacks Istio's extensions.
     pub vanilla: bool,
+    /// Whether an agent hands out certificates.
+    pub agent: bool,
+    /// What it takes mutual TLS with instead of its own certificate.
+    pub server_files: Option<CertificateFiles>,
     /// What is read of its ProxyConfig.
     pub proxy_config: Arc<ProxyConfigFacts>,
 }
@@ -143,6 +155,9 @@ impl OutboundKey {
             node_name: Some(proxy.node_name.clone())
                 .filter(|node| !node.is_empty() && mesh.has_node_local_services()),
             vanilla: proxy.vanilla,
+            agent: proxy.agent,
+            client_files: proxy.client_files.clone(),
+            credentials: proxy.verified && proxy.kind == ProxyKind::Router,
             own_address: proxy
                 .addresses
                 .first()
@@ -175,6 +190,8 @@ impl InboundKey {
             http10: proxy.http10,
             exact_balance: proxy.inbound_exact_balance,
             vanilla: proxy.vanilla,
+            agent: proxy.agent,
+            server_files: proxy.server_files.clone(),
             proxy_config: Arc::new(ProxyConfigFacts::of(mesh, proxy)),
         }
     }

@@ -24,7 +24,7 @@ use self::changes::Changes;
 use self::cluster_sets::Known;
 use self::sets::{Edits, Sets};
 use crate::clusters::{self, Planner};
-use crate::{InboundKey, Memos, OutboundKey, endpoints, listeners, routes};
+use crate::{InboundKey, Memos, Options, OutboundKey, endpoints, listeners, routes};
 
 pub use cluster_sets::ClusterSets;
 pub use render::{Rendered, render};
@@ -60,6 +60,14 @@ pub struct InboundSets {
 }
 
 impl Generator {
+    /// One with settings of the operator.
+    pub fn new(options: Options) -> Generator {
+        Generator {
+            memos: Memos::new(options),
+            ..Generator::default()
+        }
+    }
+
     /// The memos, for their statistics.
     pub fn memos(&self) -> &Memos {
         &self.memos

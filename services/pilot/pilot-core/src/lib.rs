@@ -4,7 +4,8 @@
 //! socket, a clock, a stream or an acknowledgement, nor where configuration comes from.
 //!
 //! Start reading at [`generate`] (which resources exist and what a change makes anew), then one of [`clusters`], [`endpoints`],
-//! [`listeners`], [`routes`]. [`class`] says what of a proxy may be read at all, [`memo`] how classes share their encodings.
+//! [`listeners`], [`routes`]. `tls` is what all of them say of certificates. [`class`] says what of a proxy
+//! may be read at all, [`memo`] how classes share their encodings.
 
 pub mod class;
 pub mod clusters;
@@ -19,6 +20,8 @@ pub mod routes;
 pub mod security;
 #[cfg(test)]
 mod testing;
+mod tls;
 
 pub use class::{InboundKey, OutboundKey};
-pub use memo::{Memo, Memos};
+pub use memo::{Memo, Memos, Options};
+pub use tls::Compliance;

@@ -174,6 +174,15 @@ pub struct Memos {
     /// Of [`crate::routes`].
     pub routes: crate::routes::RouteMemos,
     pieces: Mutex<Pieces>,
+    /// What is the same for everything that is made.
+    pub options: Options,
+}
+
+/// What the operator decides for every proxy, once per process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Options {
+    /// A standard that all TLS must keep to.
+    pub compliance: crate::Compliance,
 }
 
 /// A memoised part of a resource.
@@ -186,6 +195,14 @@ struct Pieces {
 }
 
 impl Memos {
+    /// Empty ones, with settings of the operator.
+    pub fn new(options: Options) -> Memos {
+        Memos {
+            options,
+            ..Memos::default()
+        }
+    }
+
     /// Keeps memoised pieces alive as long as the resource assembled from them is in use.
     pub fn keep(&self, whole: &Arc<Encoded>, pieces: Vec<Piece>) {
         let mut kept = lock(&self.pieces);

@@ -23,7 +23,7 @@ use crate::proto::{self, duration};
 /// Name of the chain that takes what no service of a port takes.
 const PASSTHROUGH_CHAIN: &str = "PassthroughFilterChain";
 /// How long a TLS handshake may take, in seconds.
-const HANDSHAKE: i64 = 15;
+pub const HANDSHAKE: i64 = 15;
 
 /// The listener of a plan.
 pub fn listener(facts: &Facts, plan: &ListenerPlan) -> Listener {

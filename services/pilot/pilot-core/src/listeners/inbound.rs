@@ -1,12 +1,14 @@
 //! Inbound listeners of a sidecar: virtualInbound with a chain per port of the application, and listeners that bind (XDS-TRAFFIC 4).
 //!
-//! Without mutual TLS: the DISABLE column of 4.3.
+//! Which chains a port has, `inbound_chains` says. A proxy without an agent has no certificate: it takes plaintext where that may be, and
+//! what asks for mutual TLS is closed.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use envoy_api::any;
-use envoy_api::envoy::config::core::v3::TrafficDirection;
+use envoy_api::envoy::config::core::v3::{TrafficDirection, TransportSocket};
 use envoy_api::envoy::config::listener::v3::listener_filter_chain_match_predicate::{
     MatchSet, Rule,
 };
@@ -16,20 +18,23 @@ use envoy_api::envoy::config::listener::v3::{
 };
 use envoy_api::envoy::extensions::filters::listener::{original_dst, original_src};
 use envoy_api::envoy::r#type::v3::Int32Range;
+use mesh_config::resource::gateway::{ServerTlsMode, ServerTlsSettings};
 use mesh_config::resource::mesh::MeshConfig;
 use mesh_config::resource::sidecar::CaptureMode;
-use mesh_model::{Interception, ServiceTarget, View};
+use mesh_model::{CertificateFiles, IngressListener, Interception, PeerMode, ServiceTarget, View};
 use mesh_types::Protocol;
 
 use super::convert::{address, listener_name};
 use super::facts::Facts;
 use super::hcm::{Hcm, Route, Side};
+use super::inbound_chains::{self, Row, needs_http, needs_tls};
 use super::inbound_route;
 use super::plan::TcpPlan;
 use super::{access_log, assembly, ports, tcp};
-use crate::InboundKey;
 use crate::naming::{self, ClusterName};
-use crate::proto::duration;
+use crate::proto::{duration, seconds};
+use crate::tls::{MeshTls, Own, ServerTls, Source};
+use crate::{InboundKey, Memos};
 
 /// Name of the listener that takes every captured connection.
 const NAME: &str = "virtualInbound";
@@ -55,21 +60,80 @@ pub struct InboundPort {
     pub bound: bool,
     /// Cluster it leads to.
     pub cluster: String,
+    /// Its chains.
+    rows: Vec<Row>,
+    /// What ends TLS of a Sidecar's own certificates, instead of the mesh's.
+    custom_tls: Option<Box<ServerTls>>,
+}
+
+/// TLS of a class: what its chains end mutual TLS with.
+struct Ends {
+    mesh: Arc<MeshTls>,
+    files: Option<CertificateFiles>,
+    /// Whether there is a certificate at all.
+    agent: bool,
+    vanilla: bool,
+    http10: bool,
+}
+
+impl Ends {
+    fn of(view: &View, key: &InboundKey, memo: &Memos) -> Ends {
+        Ends {
+            mesh: Arc::new(MeshTls::of(&view.mesh, memo.options.compliance)),
+            files: key.server_files.clone(),
+            agent: key.agent,
+            vanilla: key.vanilla,
+            http10: key.http10,
+        }
+    }
+
+    fn source(&self) -> Source {
+        if self.agent {
+            Source::Agent
+        } else {
+            Source::Direct
+        }
+    }
+
+    /// The chains of a port; none if it must not be open.
+    fn rows(&self, protocol: Protocol, mode: PeerMode) -> Vec<Row> {
+        match (mode, self.agent) {
+            (PeerMode::Strict, false) => Vec::new(),
+            (PeerMode::Permissive, false) => {
+                inbound_chains::rows(protocol, PeerMode::Disable, self.http10)
+            }
+            (mode, _) => inbound_chains::rows(protocol, mode, self.http10),
+        }
+    }
+
+    fn socket(&self, port: &InboundPort, row: &Row) -> Option<TransportSocket> {
+        if !row.ends_tls {
+            return None;
+        }
+        let own = port.custom_tls.as_ref().map(|tls| tls.socket());
+        own.or_else(|| {
+            let tls = ServerTls::of_mesh(&self.mesh, self.files.as_ref(), row.http, self.vanilla);
+            Some(tls.socket())
+        })
+    }
 }
 
 /// The listeners of a class: virtualInbound, then those that bind, by port.
-pub fn listeners(view: &View, key: &InboundKey) -> Vec<Listener> {
+pub fn listeners(view: &View, key: &InboundKey, memo: &Memos) -> Vec<Listener> {
     let facts = Facts::inbound(view, key);
+    let ends = Ends::of(view, key, memo);
     let all = match view.ingress.is_empty() {
-        true => of_services(view, key, &facts),
-        false => of_sidecar(view, key, &facts),
+        true => of_services(view, key, &facts, &ends),
+        false => of_sidecar(view, key, &facts, &ends),
     };
     let (bound, captured): (Vec<_>, Vec<_>) = all.into_iter().partition(|port| port.bound);
     let mut out = Vec::new();
     if key.interception != Interception::None {
-        out.push(virtual_inbound(view, key, &facts, &captured));
+        out.push(virtual_inbound(view, key, &facts, &ends, &captured));
     }
-    out.extend(bound.iter().map(|port| listener(view, key, &facts, port)));
+    // One without chains would be refused: the port is closed.
+    let open = bound.iter().filter(|port| !port.rows.is_empty());
+    out.extend(open.map(|port| listener(view, key, &facts, &ends, port)));
     out
 }
 
@@ -98,7 +162,7 @@ pub(crate) fn captured_targets<'a>(
 }
 
 /// One port per distinct target port of the services the proxy belongs to; the oldest service decides.
-fn of_services(view: &View, key: &InboundKey, facts: &Facts) -> Vec<InboundPort> {
+fn of_services(view: &View, key: &InboundKey, facts: &Facts, ends: &Ends) -> Vec<InboundPort> {
     let mut out = BTreeMap::new();
     for target in captured_targets(&view.mesh, key) {
         let port = target.target_port;
@@ -118,6 +182,8 @@ fn of_services(view: &View, key: &InboundKey, facts: &Facts) -> Vec<InboundPort>
                 ),
                 bound: false,
                 cluster: name.to_string(),
+                rows: ends.rows(target.port.protocol, view.peers.at(port)),
+                custom_tls: None,
             }
         });
     }
@@ -125,7 +191,7 @@ fn of_services(view: &View, key: &InboundKey, facts: &Facts) -> Vec<InboundPort>
 }
 
 /// The ports that a Sidecar lists.
-fn of_sidecar(view: &View, key: &InboundKey, facts: &Facts) -> Vec<InboundPort> {
+fn of_sidecar(view: &View, key: &InboundKey, facts: &Facts, ends: &Ends) -> Vec<InboundPort> {
     let host = view.sidecar.as_ref().map_or_else(String::new, |s| {
         format!("{}.{}", s.key.name, s.key.namespace)
     });
@@ -156,18 +222,69 @@ fn of_sidecar(view: &View, key: &InboundKey, facts: &Facts) -> Vec<InboundPort> 
             continue;
         }
         let cluster = ClusterName::inbound(ingress.port).to_string();
+        let mode = view.peers.at(ingress.port);
+        let (protocol, rows, custom_tls) = match &ingress.spec.tls {
+            // Mutual TLS of the mesh comes before certificates of a port's own.
+            Some(tls) if mode == PeerMode::Disable && terminates(tls) => {
+                own_tls(ingress, tls, ends)
+            }
+            _ => (ingress.protocol, ends.rows(ingress.protocol, mode), None),
+        };
         out.entry(ingress.port).or_insert_with(|| InboundPort {
             port: ingress.port,
             service_port: ingress.port,
-            protocol: ingress.protocol,
+            protocol,
             bind,
             host: host.clone(),
             stat_prefix: cluster.clone(),
             bound,
             cluster,
+            rows,
+            custom_tls,
         });
     }
     out.into_values().collect()
+}
+
+/// Whether settings of a Sidecar's port end TLS.
+fn terminates(tls: &ServerTlsSettings) -> bool {
+    match tls.mode {
+        ServerTlsMode::Simple | ServerTlsMode::Mutual | ServerTlsMode::OptionalMutual => true,
+        ServerTlsMode::Passthrough
+        | ServerTlsMode::AutoPassthrough
+        | ServerTlsMode::IstioMutual => false,
+    }
+}
+
+/// A port with certificates of its own: one chain, and what is inside. Closed if they are in a Secret, which no sidecar is given.
+fn own_tls(
+    ingress: &IngressListener,
+    tls: &ServerTlsSettings,
+    ends: &Ends,
+) -> (Protocol, Vec<Row>, Option<Box<ServerTls>>) {
+    let inside = match ingress.protocol {
+        Protocol::Https => Protocol::Http,
+        Protocol::Tls => Protocol::Tcp,
+        other => other,
+    };
+    let in_files = tls.credential_name.is_empty() && tls.credential_names.is_empty();
+    let rows = if in_files {
+        vec![Row {
+            tls: true,
+            alpn: Vec::new(),
+            ends_tls: true,
+            http: inside.is_http(),
+        }]
+    } else {
+        Vec::new()
+    };
+    let own = ServerTls {
+        mesh: ends.mesh.clone(),
+        source: ends.source(),
+        own: Own::Written(Arc::new(tls.clone())),
+        alpn: ["h2", "http/1.1"].map(str::to_owned).into(),
+    };
+    (inside, rows, Some(Box::new(own)))
 }
 
 /// Whether others can dial an address, as far as its kind tells.
@@ -184,11 +301,12 @@ fn virtual_inbound(
     view: &View,
     key: &InboundKey,
     facts: &Facts,
+    ends: &Ends,
     ports: &[InboundPort],
 ) -> Listener {
     let own = u16::try_from(view.mesh.proxy_inbound_listen_port).unwrap_or(15006);
-    let unknown = InboundPort {
-        port: 0,
+    let unknown = |port, mode| InboundPort {
+        port,
         service_port: 0,
         protocol: Protocol::Auto,
         bind: facts.wildcard().to_owned(),
@@ -196,7 +314,15 @@ fn virtual_inbound(
         stat_prefix: naming::INBOUND_PASSTHROUGH.to_owned(),
         bound: false,
         cluster: naming::INBOUND_PASSTHROUGH.to_owned(),
+        rows: ends.rows(Protocol::Auto, mode),
+        custom_tls: None,
     };
+    // Ports that nobody declares have the workload's mode, or one of their own.
+    let declared = |port: &u16| ports.iter().any(|known| known.port == *port);
+    let own_modes = view.peers.ports.iter().filter(|(port, _)| !declared(port));
+    let mut passed = vec![unknown(0, view.peers.workload)];
+    passed.extend(own_modes.map(|(port, mode)| unknown(*port, *mode)));
+    let all = || passed.iter().chain(ports);
     let mut filter_chains = vec![FilterChain {
         name: "virtualInbound-blackhole".into(),
         filter_chain_match: Some(FilterChainMatch {
@@ -206,8 +332,7 @@ fn virtual_inbound(
         filters: tcp::filters(facts, Side::Inbound, &TcpPlan::to(naming::BLACK_HOLE, None)),
         ..Default::default()
     }];
-    filter_chains.extend(chains(view, facts, &unknown));
-    filter_chains.extend(ports.iter().flat_map(|port| chains(view, facts, port)));
+    filter_chains.extend(all().flat_map(|port| chains(view, facts, ends, port)));
 
     let tproxy = key.interception == Interception::Tproxy;
     let mut listener_filters = vec![any::listener_filter(
@@ -224,16 +349,34 @@ fn virtual_inbound(
             &config,
         ));
     }
-    // Ports of unknown services are sniffed, so the inspector is there, and off where the protocol is known.
-    listener_filters.push(ListenerFilter {
-        filter_disabled: any_port(
-            ports
-                .iter()
-                .filter(|p| p.protocol != Protocol::Auto)
-                .map(|p| p.port),
-        ),
-        ..assembly::http_inspector()
-    });
+    // Each inspector is there if somebody needs it, and off elsewhere: who looks where nothing may come waits for ever, and what is found
+    // changes which chain is chosen.
+    if all().any(|port| needs_tls(&port.rows)) {
+        let those = |needs: bool| {
+            let known = all().filter(|port| port.port != 0);
+            any_port(
+                known
+                    .filter(|port| needs_tls(&port.rows) == needs)
+                    .map(|port| port.port),
+            )
+        };
+        listener_filters.push(ListenerFilter {
+            filter_disabled: match needs_tls(&passed[0].rows) {
+                true => those(false),
+                false => those(true).map(|needing| Predicate {
+                    rule: Some(Rule::NotMatch(Box::new(needing))),
+                }),
+            },
+            ..assembly::tls_inspector()
+        });
+    }
+    if all().any(|port| needs_http(&port.rows)) {
+        let without = all().filter(|port| !needs_http(&port.rows));
+        listener_filters.push(ListenerFilter {
+            filter_disabled: any_port(without.map(|port| port.port)),
+            ..assembly::http_inspector()
+        });
+    }
     Listener {
         name: NAME.into(),
         address: Some(address(facts.wildcard(), own)),
@@ -250,18 +393,27 @@ fn virtual_inbound(
 }
 
 /// A listener that binds the port itself.
-fn listener(view: &View, key: &InboundKey, facts: &Facts, port: &InboundPort) -> Listener {
-    let sniffed = port.protocol == Protocol::Auto;
+fn listener(
+    view: &View,
+    key: &InboundKey,
+    facts: &Facts,
+    ends: &Ends,
+    port: &InboundPort,
+) -> Listener {
+    let mut listener_filters = Vec::new();
+    if needs_tls(&port.rows) {
+        listener_filters.push(assembly::tls_inspector());
+    }
+    if needs_http(&port.rows) {
+        listener_filters.push(assembly::http_inspector());
+    }
+    let looked_at = !listener_filters.is_empty();
     Listener {
         name: listener_name(&port.bind, port.port),
         address: Some(address(&port.bind, port.port)),
-        filter_chains: chains(view, facts, port),
-        listener_filters: if sniffed {
-            vec![assembly::http_inspector()]
-        } else {
-            Vec::new()
-        },
-        listener_filters_timeout: sniffed.then(|| duration(facts.detection_timeout)),
+        filter_chains: chains(view, facts, ends, port),
+        listener_filters,
+        listener_filters_timeout: looked_at.then(|| duration(facts.detection_timeout)),
         transparent: (key.interception == Interception::Tproxy).then_some(true),
         ..common(facts)
     }
@@ -276,45 +428,56 @@ fn common(facts: &Facts) -> Listener {
     }
 }
 
-/// The chains of a port: HTTP, bytes, or whichever of the two arrives.
-fn chains(view: &View, facts: &Facts, port: &InboundPort) -> Vec<FilterChain> {
-    let unknown = port.port == 0;
+/// The chains of a port. One that must not be open has a chain that leads nowhere, or the chains for ports that nobody declares would take
+/// its connections.
+fn chains(view: &View, facts: &Facts, ends: &Ends, port: &InboundPort) -> Vec<FilterChain> {
+    let unknown = port.cluster == naming::INBOUND_PASSTHROUGH;
     let name = |http: bool| match (unknown, http) {
         (true, true) => "virtualInbound-catchall-http".to_owned(),
         (true, false) => NAME.to_owned(),
         (false, _) => format!("{}_{}", port.bind, port.port),
     };
-    let matching = |application_protocols| FilterChainMatch {
-        destination_port: (!unknown).then_some(port.port.into()),
-        transport_protocol: "raw_buffer".into(),
-        application_protocols,
-        ..Default::default()
-    };
-    let http = |application_protocols| FilterChain {
-        name: name(true),
-        filter_chain_match: Some(matching(application_protocols)),
-        filters: http_filters(view, facts, port),
-        ..Default::default()
-    };
-    let bytes = || FilterChain {
-        name: name(false),
-        filter_chain_match: Some(matching(Vec::new())),
-        filters: tcp::filters(
-            facts,
-            Side::Inbound,
-            &TcpPlan {
-                stat_prefix: port.stat_prefix.clone(),
-                protocol: port.protocol,
-                ..TcpPlan::to(port.cluster.clone(), facts.idle_timeout)
-            },
-        ),
-        ..Default::default()
-    };
-    match port.protocol {
-        p if p.is_http() => vec![http(Vec::new())],
-        Protocol::Auto => vec![http(assembly::plain_http(facts.http10)), bytes()],
-        _ => vec![bytes()],
+    let destination_port = (port.port != 0).then_some(port.port.into());
+    if port.rows.is_empty() && port.port != 0 {
+        return vec![FilterChain {
+            name: name(false),
+            filter_chain_match: Some(FilterChainMatch {
+                destination_port,
+                ..Default::default()
+            }),
+            filters: tcp::filters(facts, Side::Inbound, &TcpPlan::to(naming::BLACK_HOLE, None)),
+            ..Default::default()
+        }];
     }
+    let chain = |row: &Row| FilterChain {
+        name: name(row.http),
+        filter_chain_match: Some(FilterChainMatch {
+            destination_port,
+            transport_protocol: if row.tls { "tls" } else { "raw_buffer" }.into(),
+            application_protocols: row.alpn.clone(),
+            ..Default::default()
+        }),
+        filters: match row.http {
+            true => http_filters(view, facts, port),
+            false => tcp_filters(facts, port),
+        },
+        transport_socket: ends.socket(port, row),
+        transport_socket_connect_timeout: row.ends_tls.then(|| seconds(assembly::HANDSHAKE)),
+        ..Default::default()
+    };
+    port.rows.iter().map(chain).collect()
+}
+
+fn tcp_filters(
+    facts: &Facts,
+    port: &InboundPort,
+) -> Vec<envoy_api::envoy::config::listener::v3::Filter> {
+    let plan = TcpPlan {
+        stat_prefix: port.stat_prefix.clone(),
+        protocol: port.protocol,
+        ..TcpPlan::to(port.cluster.clone(), facts.idle_timeout)
+    };
+    tcp::filters(facts, Side::Inbound, &plan)
 }
 
 fn http_filters(
@@ -325,9 +488,9 @@ fn http_filters(
     let hcm = Hcm {
         facts,
         side: Side::Inbound,
-        stat_prefix: match port.port {
-            0 => format!("{};", naming::INBOUND_PASSTHROUGH),
-            number => format!("inbound_{}_{number};", facts.wildcard()),
+        stat_prefix: match port.cluster == naming::INBOUND_PASSTHROUGH {
+            true => format!("{};", naming::INBOUND_PASSTHROUGH),
+            false => format!("inbound_{}_{};", facts.wildcard(), port.port),
         },
         route: Route::Inline(Box::new(inbound_route::route(&view.mesh, port))),
         protocol: port.protocol,

@@ -14,6 +14,7 @@ mod gateway;
 pub mod hcm;
 mod http_proxy;
 mod inbound;
+mod inbound_chains;
 mod inbound_route;
 mod istio_filters;
 mod outbound;
@@ -107,8 +108,8 @@ pub fn outbound(view: &View, key: &OutboundKey, memo: &Memos) -> Listeners {
 
 /// Inbound listeners of a sidecar: virtualInbound first, or those that bind their ports.
 pub fn inbound(view: &View, key: &InboundKey, memo: &Memos) -> Vec<Arc<Encoded>> {
-    let _ = memo; // nothing here is shared: a class is what its services are
-    inbound::listeners(view, key)
+    // Nothing here is shared: a class is what its services are.
+    inbound::listeners(view, key, memo)
         .iter()
         .map(|listener| {
             Arc::new(Encoded::new(
