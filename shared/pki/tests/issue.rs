@@ -1,30 +1,14 @@
 //! From a request to a certificate that verifies.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::sync::Arc;
+mod common;
 
-use mesh_types::{SpiffeId, TrustDomain};
+use common::{APP, NOW, domain, id, serial, trust};
 use pki::{
-    Authority, Bundle, Certificate, IssueError, KeyType, LeafRequest, PrivateKey, Serial, Trust,
-    Use, csr, lint_ca, lint_leaf,
+    Authority, Bundle, Certificate, IssueError, KeyType, LeafRequest, PrivateKey, Use, csr,
+    lint_ca, lint_leaf,
 };
-use time::macros::datetime;
-use time::{Duration, OffsetDateTime};
-
-const NOW: OffsetDateTime = datetime!(2026-06-01 12:00 UTC);
-const APP: &str = "spiffe://cluster.local/ns/default/sa/app";
-
-fn domain() -> TrustDomain {
-    TrustDomain::default()
-}
-
-fn id(text: &str) -> SpiffeId {
-    SpiffeId::parse(text).unwrap()
-}
-
-fn serial(n: u8) -> Serial {
-    Serial::from_random([n; 16])
-}
+use time::Duration;
 
 fn root(key_type: KeyType) -> Authority {
     let key = PrivateKey::generate(key_type).unwrap();
@@ -41,10 +25,6 @@ fn leaf(authority: &Authority, key: &PrivateKey, whom: &str, ttl: Duration) -> C
         common_name: false,
     };
     authority.issue(&request, serial(2), NOW).unwrap()
-}
-
-fn trust(authority: &Authority) -> Trust {
-    Trust::of(domain(), Arc::new(authority.roots().clone()), Arc::new([]))
 }
 
 /// Case 1, as far as it is about the certificate.
