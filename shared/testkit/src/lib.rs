@@ -2,5 +2,7 @@
 
 #[cfg(feature = "nats")]
 pub mod nats;
+#[cfg(feature = "netns")]
+pub mod netns;
 #[cfg(feature = "postgres")]
 pub mod postgres;
