@@ -11,7 +11,7 @@ use pki::{Authority, IssueError, LeafRequest, Serial};
 use time::{Duration, OffsetDateTime};
 
 use crate::journal::{Entry, Event};
-use crate::policy::{Attestation, Caller};
+use crate::policy::Caller;
 use crate::revocation;
 
 /// How long certificates live.
@@ -196,10 +196,7 @@ pub fn issue(
         }
         .to_owned(),
         issuer: issuer(authority),
-        replaces: match caller.attestation {
-            Attestation::ClientCertificate => caller.serial.clone().unwrap_or_default(),
-            Attestation::JoinToken | Attestation::Jwt | Attestation::Kubernetes => String::new(),
-        },
+        replaces: caller.serial.clone().unwrap_or_default(),
         ..Entry::new(now.unix_timestamp(), Event::Issued)
     };
     let mut chain: Vec<String> = std::iter::once(&leaf)

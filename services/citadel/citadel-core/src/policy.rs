@@ -28,6 +28,8 @@ pub enum Attestation {
     Jwt,
     /// A token that the Kubernetes API server vouches for.
     Kubernetes,
+    /// Citadel itself asks, for its own certificate.
+    Own,
 }
 
 impl Attestation {
@@ -38,6 +40,7 @@ impl Attestation {
             Attestation::JoinToken => "join-token",
             Attestation::Jwt => "jwt",
             Attestation::Kubernetes => "kubernetes",
+            Attestation::Own => "own",
         }
     }
 }

@@ -2,6 +2,7 @@ use mesh_types::TrustDomain;
 use pki::{Certificate, KeyType, PrivateKey};
 
 use super::*;
+use crate::policy::Attestation;
 
 fn now() -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap()

@@ -1,9 +1,12 @@
 //! Asking the Kubernetes API server about tokens and pods: single HTTPS requests, bounded and remembered.
 
+use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use citadel_core::limits::{Limits, Rate, Verdict};
 use citadel_core::policy::impersonation::PodFact;
 use citadel_core::policy::kubernetes::{self, Review};
 use citadel_core::policy::remembered::Remembered;
@@ -17,6 +20,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::https::{self, Target};
+use crate::metrics::Metrics;
 
 /// Longest answer that is read. A list of the pods of one service account on one node fits many times.
 const MAX_ANSWER: usize = 8 << 20;
@@ -32,6 +36,12 @@ const GOOD_FOR: Duration = Duration::from_secs(30);
 
 /// The same for a bad token.
 const BAD_FOR: Duration = Duration::from_secs(5);
+
+/// Tokens from one address that the API server is asked about. A node that comes back has a few hundred pods.
+const ADDRESS: Rate = Rate {
+    per_second: NonZeroU32::new(20).unwrap(),
+    burst: NonZeroU32::new(500).unwrap(),
+};
 
 /// The API server.
 #[derive(Debug, Clone)]
@@ -184,7 +194,6 @@ fn is_name(text: &str) -> bool {
 }
 
 /// Who callers with Kubernetes tokens are.
-#[derive(Debug)]
 pub struct Reviewer {
     /// The API server.
     pub api: Api,
@@ -192,18 +201,27 @@ pub struct Reviewer {
     trust_domain: TrustDomain,
     known: Mutex<Remembered<[u8; 32], Result<Caller, Refusal>>>,
     places: Semaphore,
+    asked: Mutex<Limits<IpAddr>>,
+    metrics: Metrics,
     start: Instant,
 }
 
 impl Reviewer {
     /// Asks `api`, for tokens with one of `audiences`.
-    pub fn new(api: Api, audiences: Vec<String>, trust_domain: TrustDomain) -> Reviewer {
+    pub fn new(
+        api: Api,
+        audiences: Vec<String>,
+        trust_domain: TrustDomain,
+        metrics: Metrics,
+    ) -> Reviewer {
         Reviewer {
             api,
             audiences,
             trust_domain,
             known: Mutex::new(Remembered::new(REMEMBERED)),
             places: Semaphore::new(AT_ONCE),
+            asked: Mutex::new(Limits::new(ADDRESS, None, REMEMBERED)),
+            metrics,
             start: Instant::now(),
         }
     }
@@ -212,10 +230,17 @@ impl Reviewer {
     ///
     /// # Errors
     /// What is missing, or [`Refusal::NotNow`].
-    pub async fn authenticate(&self, token: &Token) -> Result<Caller, Refusal> {
+    pub async fn authenticate(&self, token: &Token, from: IpAddr) -> Result<Caller, Refusal> {
         let name = token.fingerprint();
         if let Some(known) = self.known(&name) {
             return known;
+        }
+        // Tokens that nobody has seen are made up easily; whoever sends many of them must not keep others waiting.
+        if self.asked.lock().take(from, self.start.elapsed()) != Verdict::Allowed {
+            self.metrics.limited_address();
+            return Err(Refusal::NotNow(format!(
+                "{from} sends too many tokens that are not known yet"
+            )));
         }
         // The semaphore is never closed.
         let place = self.places.acquire().await;
@@ -246,7 +271,16 @@ mod tests {
         for good in ["default", "a-1.b", "ip-10-0-0-1.ec2.internal"] {
             assert!(is_name(good), "{good}");
         }
-        for bad in ["", "..", "a/b", "a%2fb", "A", "a b", "a?x", &"a".repeat(254)] {
+        for bad in [
+            "",
+            "..",
+            "a/b",
+            "a%2fb",
+            "A",
+            "a b",
+            "a?x",
+            &"a".repeat(254),
+        ] {
             assert!(!is_name(bad), "{bad}");
         }
     }
