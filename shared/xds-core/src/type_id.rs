@@ -26,11 +26,13 @@ pub enum TypeId {
     Nds,
     /// Proxy configuration for the agent, `istio.mesh.v1alpha1.ProxyConfig`.
     Pcds,
+    /// Trust bundle for the agent, `flotilla.citadel.v1.TrustBundle`.
+    Trust,
 }
 
 impl TypeId {
     /// How many types there are.
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 9;
 
     /// Every type, in push order.
     pub const ALL: [Self; Self::COUNT] = [
@@ -42,6 +44,7 @@ impl TypeId {
         Self::Ecds,
         Self::Nds,
         Self::Pcds,
+        Self::Trust,
     ];
 
     /// Position in [`TypeId::ALL`], `0..COUNT`.
@@ -60,6 +63,7 @@ impl TypeId {
             Self::Ecds => "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
             Self::Nds => "type.googleapis.com/istio.networking.nds.v1.NameTable",
             Self::Pcds => "type.googleapis.com/istio.mesh.v1alpha1.ProxyConfig",
+            Self::Trust => "type.googleapis.com/flotilla.citadel.v1.TrustBundle",
         }
     }
 
@@ -79,6 +83,7 @@ impl TypeId {
             Self::Ecds => "ecds",
             Self::Nds => "nds",
             Self::Pcds => "pcds",
+            Self::Trust => "trust",
         }
     }
 
@@ -88,7 +93,7 @@ impl TypeId {
     /// others (EDS, RDS, SDS, ECDS) a response may hold a part, and an empty list of names means "no longer interested".
     pub const fn wildcard(self) -> bool {
         match self {
-            Self::Cds | Self::Lds | Self::Nds | Self::Pcds => true,
+            Self::Cds | Self::Lds | Self::Nds | Self::Pcds | Self::Trust => true,
             Self::Eds | Self::Rds | Self::Sds | Self::Ecds => false,
         }
     }

@@ -174,7 +174,13 @@ pub fn missing(type_id: TypeId, name: &str) -> Option<Arc<Encoded>> {
     match type_id {
         TypeId::Eds => Some(Arc::new(endpoints::empty(name))),
         TypeId::Rds => Some(Arc::new(routes::empty(name))),
-        TypeId::Cds | TypeId::Lds | TypeId::Sds | TypeId::Ecds | TypeId::Nds | TypeId::Pcds => None,
+        TypeId::Cds
+        | TypeId::Lds
+        | TypeId::Sds
+        | TypeId::Ecds
+        | TypeId::Nds
+        | TypeId::Pcds
+        | TypeId::Trust => None,
     }
 }
 
