@@ -3,18 +3,24 @@
 //! One file per kind; [`values`], [`hosts`], [`headers`] and [`names`] have what several share. Everything is gathered: a check never
 //! stops at the first problem. The level of a problem is that of its code.
 
+mod authorization_policy;
 mod destination_rule;
+mod ext_authz;
 mod gateway;
 mod headers;
 pub(crate) mod hosts;
+mod jwks;
 mod load_balancer;
 mod log_format;
 mod mesh;
 pub(crate) mod names;
+mod peer_authentication;
 mod platform;
 mod report;
+mod request_authentication;
 mod service_entry;
 mod sidecar;
+mod targets;
 mod traffic_policy;
 mod values;
 mod virtual_service;
@@ -34,6 +40,9 @@ pub(crate) fn check(meta: &Meta, body: &Body) -> Vec<FieldError> {
         Body::ServiceEntry(entry) => service_entry::check(&mut r, meta, entry),
         Body::WorkloadEntry(entry) => service_entry::workload(&mut r, entry),
         Body::Sidecar(sidecar) => sidecar::check(&mut r, sidecar),
+        Body::PeerAuthentication(policy) => peer_authentication::check(&mut r, policy),
+        Body::RequestAuthentication(policy) => request_authentication::check(&mut r, policy),
+        Body::AuthorizationPolicy(policy) => authorization_policy::check(&mut r, policy),
         Body::MeshConfig(mesh) => mesh::check(&mut r, mesh),
         Body::Service(_) | Body::EndpointSlice(_) => return platform::check(body),
         Body::Namespace(_)
@@ -46,9 +55,6 @@ pub(crate) fn check(meta: &Meta, body: &Body) -> Vec<FieldError> {
         | Body::MeshWorkload(_)
         | Body::MeshTrust(_)
         | Body::MeshJwks(_) => {}
-        Body::PeerAuthentication(_)
-        | Body::RequestAuthentication(_)
-        | Body::AuthorizationPolicy(_) => {}
     }
     r.into_errors()
 }

@@ -182,10 +182,7 @@ mod tests {
         let (config, found) = decode_mesh_config(
             "trustDomain: td\ntrustDomainAliases: [b, a, b]\nconnect_timeout: 3s\noutboundTrafficPolicy: {}\nh2UpgradePolicy: 1\nlocalityLbSetting: {}\ndefaultConfig: {statusPort: 1, proxyMetadata: {A: b}, tracing: {}}\naccessLogFile: null\n",
         );
-        findings(
-            &found,
-            expect![""],
-        );
+        findings(&found, expect![""]);
         assert_eq!(config.trust_domain, "td");
         assert_eq!(config.trust_domain_aliases, ["a", "b"]);
         assert_eq!(config.connect_timeout, Duration::from_secs(3));
@@ -267,7 +264,7 @@ mod tests {
             )
             .1,
             expect![[r#"
-                Warning extensionProviders[1]: this version acts on providers of envoyFileAccessLog only [not-supported]
+                Warning extensionProviders[1]: this version acts on providers of envoyFileAccessLog, envoyExtAuthzHttp and envoyExtAuthzGrpc only [not-supported]
                 Warning defaultProviders.accessLogging[2]: no provider of envoyFileAccessLog has this name: nothing is logged for it [not-supported]
                 Warning defaultProviders.accessLogging[3]: no provider of envoyFileAccessLog has this name: nothing is logged for it [not-supported]
                 Warning defaultProviders.tracing: this version does not act on it: proxies trace as their bootstrap says [not-supported]

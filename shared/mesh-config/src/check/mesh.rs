@@ -5,7 +5,9 @@ use serde_json::Value;
 
 use super::report::Report;
 use super::virtual_service::retries;
-use super::{gateway, hosts, load_balancer, log_format, names, sidecar, traffic_policy, values};
+use super::{
+    ext_authz, gateway, hosts, load_balancer, log_format, names, sidecar, traffic_policy, values,
+};
 use crate::resource::Duration;
 use crate::resource::destination_rule::LocalityLoadBalancerSetting;
 use crate::resource::mesh::{AccessLogEncoding, MeshConfig};
@@ -221,6 +223,7 @@ fn access_logs(r: &mut Report, mesh: &MeshConfig) {
     });
     let providers = mesh.other.0.get("extensionProviders");
     let providers = providers.and_then(Value::as_array).map_or(&[][..], |p| p);
+    ext_authz::check(r, providers);
     r.items("extensionProviders", providers, |r, _, provider| {
         let Some(format) = provider.pointer("/envoyFileAccessLog/logFormat") else {
             return;

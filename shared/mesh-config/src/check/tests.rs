@@ -1,4 +1,5 @@
 mod destination_rule;
+mod security;
 mod virtual_service;
 
 use expect_test::{Expect, expect};
@@ -8,7 +9,8 @@ use expect_test::{Expect, expect};
 fn check(kind: &str, spec: &str, want: Expect) {
     let indented: String = spec.lines().map(|line| format!("  {line}\n")).collect();
     let text = format!(
-        "apiVersion: networking.istio.io/v1\nkind: {kind}\nmetadata: {{name: x, namespace: shop}}\nspec:\n{indented}"
+        "apiVersion: {}/v1\nkind: {kind}\nmetadata: {{name: x, namespace: shop}}\nspec:\n{indented}",
+        mesh_types::Kind::parse(kind).unwrap().group()
     );
     let decoded = crate::decode_text(&text, &Default::default());
     assert_eq!(decoded.objects.is_empty(), decoded.has_errors());

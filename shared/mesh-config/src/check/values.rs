@@ -153,7 +153,7 @@ pub(crate) fn matching_selector(r: &mut Report, selector: Option<&MatchingSelect
     });
 }
 
-fn selected(r: &mut Report, field: &'static str, labels: &BTreeMap<String, String>) {
+pub(crate) fn selected(r: &mut Report, field: &'static str, labels: &BTreeMap<String, String>) {
     if labels.is_empty() {
         r.say_at(
             field,

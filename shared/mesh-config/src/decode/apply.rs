@@ -160,6 +160,7 @@ impl Documents<'_> {
         let mut meta = meta;
         let body = self.body(kind, &mut meta, map, &mut problems);
         if let (Some(meta), Some(body)) = (&meta, &body) {
+            metadata::dry_run(meta, body, &mut problems);
             let errors = check::check(meta, body);
             problems.extend(errors);
             problems.extend(support::notes(body));

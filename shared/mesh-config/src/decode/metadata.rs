@@ -8,10 +8,11 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::Origin;
-use crate::Meta;
 use crate::check::names;
 use crate::mesh_config::{self, MESH_CONFIG_NAME};
+use crate::resource::authorization_policy::Action;
 use crate::schema::{Problems, describe, nearest};
+use crate::{Body, Meta};
 
 /// Annotations that repeat the object or record who wrote it: content for the API server, none for the mesh.
 const DROPPED: &[&str] = &["kubectl.kubernetes.io/last-applied-configuration"];
@@ -40,12 +41,39 @@ const LEFT_ALONE: &[&str] = &[
     "uid",
 ];
 
+/// Annotation of an AuthorizationPolicy that is only tried.
+const DRY_RUN: &str = "istio.io/dry-run";
+
 /// Annotations that only the plane itself may set.
 const INTERNAL: &[&str] = &[
     "internal.istio.io/webhook-always-reject",
     "internal.istio.io/parent-namespace",
     "internal.istio.io/parents",
 ];
+
+/// What is wrong with an AuthorizationPolicy that is only tried.
+pub(super) fn dry_run(meta: &Meta, body: &Body, problems: &mut Problems) {
+    let (Body::AuthorizationPolicy(policy), Some(value)) = (body, meta.annotations.get(DRY_RUN))
+    else {
+        return;
+    };
+    let words = [
+        "1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False",
+    ];
+    let (code, message) = match policy.action {
+        _ if !words.contains(&value) => (
+            Code::Malformed,
+            format!("{value:?} is neither true nor false"),
+        ),
+        Action::Allow | Action::Deny => return,
+        Action::Audit | Action::Custom => (
+            Code::Conflict,
+            "dry run is for the actions ALLOW and DENY; remove it".to_owned(),
+        ),
+    };
+    let at = [path("annotations"), vec![Segment::Field(DRY_RUN.into())]].concat();
+    problems.push(at, code, message);
+}
 
 /// Reads `metadata`. `None` when there is no usable name.
 pub(super) fn read(
@@ -133,7 +161,10 @@ pub(super) fn read(
                 "only the plane itself sets this annotation; remove it",
             );
         }
-        if key == "istio.io/dry-run" && crate::schema::form(kind).is_some() {
+        if key == DRY_RUN
+            && kind != Kind::AuthorizationPolicy
+            && crate::schema::form(kind).is_some()
+        {
             problems.push(
                 at(),
                 Code::Conflict,

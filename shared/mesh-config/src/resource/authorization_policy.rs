@@ -155,3 +155,38 @@ pub struct Condition {
     pub not_values: Vec<String>,
 }
 }
+
+/// Whether a path is a template: whole segments may be `{*}`, any one, or, at the end, `{**}`, whatever is left.
+///
+/// # Errors
+/// It has braces, and is no template; the text says why.
+pub fn path_template(path: &str) -> Result<bool, String> {
+    if !path.contains(['{', '}']) {
+        return Ok(false);
+    }
+    let Some(rest) = path.strip_prefix('/') else {
+        return Err(format!("{path:?}: a template starts with /"));
+    };
+    let mut open_end = false;
+    for segment in rest.split('/') {
+        if open_end {
+            return Err(format!("{path:?}: nothing may follow {{**}}"));
+        }
+        open_end = segment == "{**}";
+        if open_end || segment == "{*}" {
+            continue;
+        }
+        if segment.contains(['{', '}']) {
+            return Err(format!(
+                "{path:?}: braces may only make a whole segment, {{*}} or {{**}}"
+            ));
+        }
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()+,;:@=".contains(&b);
+        if segment.is_empty() || !segment.bytes().all(fits) {
+            return Err(format!(
+                "{path:?}: beside {{*}} a segment must not be empty, and have no * and no spaces"
+            ));
+        }
+    }
+    Ok(true)
+}

@@ -11,6 +11,7 @@ use crate::resource::destination_rule::{
 };
 use crate::resource::gateway::{Gateway, ServerTlsMode};
 use crate::resource::mesh::MeshConfig;
+use crate::resource::request_authentication::PolicyTargetReference;
 use crate::resource::service_entry::{Resolution, ServiceEntry};
 use crate::resource::sidecar::{OutboundMode, Sidecar};
 use crate::resource::virtual_service::VirtualService;
@@ -38,12 +39,16 @@ pub(crate) fn notes(body: &Body) -> Vec<FieldError> {
         | Body::MeshWorkload(_)
         | Body::MeshTrust(_)
         | Body::MeshJwks(_) => {}
-        Body::PeerAuthentication(_)
-        | Body::RequestAuthentication(_)
-        | Body::AuthorizationPolicy(_) => r.say(
+        Body::PeerAuthentication(_) => r.say(
             Code::NotSupported,
             "this version does not act on its kind: the object has no effect",
         ),
+        Body::RequestAuthentication(policy) => {
+            targets(&mut r, policy.target_ref.as_ref(), &policy.target_refs)
+        }
+        Body::AuthorizationPolicy(policy) => {
+            targets(&mut r, policy.target_ref.as_ref(), &policy.target_refs)
+        }
     }
     r.into_errors()
 }
@@ -67,8 +72,21 @@ fn partial_wildcard(r: &mut Report, host: &str) {
     }
 }
 
+/// What a policy is attached to.
+fn targets(
+    r: &mut Report,
+    target: Option<&PolicyTargetReference>,
+    targets: &[PolicyTargetReference],
+) {
+    let nothing = |target: &PolicyTargetReference| target.kind != "Gateway";
+    let instead = "there are no waypoints, so the policy is attached to nothing";
+    not_yet(r, "targetRef", target.is_some_and(nothing), instead);
+    not_yet(r, "targetRefs", targets.iter().any(nothing), instead);
+}
+
 fn virtual_service(r: &mut Report, vs: &VirtualService) {
     r.items("hosts", &vs.hosts, |r, _, host| partial_wildcard(r, host));
+    let at_gateways = vs.gateways.iter().any(|name| name != "mesh");
     r.items("http", &vs.http, |r, _, route| {
         r.items("match", &route.matches, |r, _, m| {
             let claims = m
@@ -76,12 +94,10 @@ fn virtual_service(r: &mut Report, vs: &VirtualService) {
                 .keys()
                 .chain(m.without_headers.keys())
                 .any(|name| name.starts_with("@request.auth.claims"));
-            not_yet(
-                r,
-                "headers",
-                claims,
-                "no token is validated, so no claim ever matches",
-            );
+            if claims && !at_gateways {
+                let message = "claims of tokens are known at gateways alone, and the rules are for none: they match nothing";
+                r.say_at("headers", Code::NoEffect, message);
+            }
         });
     });
 }

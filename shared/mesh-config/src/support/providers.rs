@@ -1,4 +1,4 @@
-//! Telemetry providers: file access logs are acted on (by Pilot, which reads them as written), nothing else yet.
+//! Providers: file access logs and external authorizers are acted on (by Pilot, which reads them as written), nothing else yet.
 
 use mesh_types::Code;
 use serde_json::Value;
@@ -9,13 +9,20 @@ use crate::resource::mesh::MeshConfig;
 /// The access log that is there without being listed.
 const BUILT_IN: &str = "envoy";
 
+/// Kinds of providers that are acted on.
+const ACTED_ON: [&str; 3] = [
+    "envoyFileAccessLog",
+    "envoyExtAuthzHttp",
+    "envoyExtAuthzGrpc",
+];
+
 /// What of a mesh's `extensionProviders` and `defaultProviders` has no effect.
 pub(super) fn notes(r: &mut Report, config: &MeshConfig) {
     let list = |value: Option<&'_ Value>| value.and_then(Value::as_array).cloned();
     let providers = list(config.other.0.get("extensionProviders")).unwrap_or_default();
     for (i, provider) in providers.iter().enumerate() {
-        if provider.get("envoyFileAccessLog").is_none() {
-            let what = "this version acts on providers of envoyFileAccessLog only";
+        if !ACTED_ON.iter().any(|kind| provider.get(kind).is_some()) {
+            let what = "this version acts on providers of envoyFileAccessLog, envoyExtAuthzHttp and envoyExtAuthzGrpc only";
             r.item("extensionProviders", i, |r| r.say(Code::NotSupported, what));
         }
     }

@@ -173,7 +173,7 @@ fn http_rules() {
             spec.http[1].redirect.redirectCode: 200 is no redirect, want 301, 302, 303, 307 or 308 [out-of-range]
             spec.http[1].redirect.scheme: "ftp" is none of http, https [unknown-value]
             spec.http[1].redirect.port: 0 is no port, want 1..=65535 [out-of-range]
-            spec.http[0].match[0].headers: this version does not act on it: no token is validated, so no claim ever matches [not-supported]
+            spec.http[0].match[0].headers: claims of tokens are known at gateways alone, and the rules are for none: they match nothing [no-effect]
         "#]],
     );
 }
