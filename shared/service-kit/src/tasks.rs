@@ -210,7 +210,7 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
 }
 
 /// An error and its causes, in one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(next) = cause {
