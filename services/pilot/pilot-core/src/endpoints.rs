@@ -81,6 +81,24 @@ pub(crate) struct AssignmentInput {
     pub(crate) send_unhealthy: bool,
     /// Whether one endpoint is all the cluster can have.
     pub(crate) first_only: bool,
+    /// Which endpoints are marked for mutual TLS.
+    pub(crate) tls: EndpointTls,
+}
+
+/// Key of endpoints' metadata, and its member, by which clusters choose mutual TLS or none.
+const SOCKET_MATCH: &str = "envoy.transport_socket_match";
+/// See [`SOCKET_MATCH`].
+pub(crate) const TLS_MODE: &str = "tlsMode";
+
+/// Which endpoints are marked for mutual TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum EndpointTls {
+    /// Those that have a sidecar and take it at their port.
+    Auto,
+    /// All: a rule says so.
+    Always,
+    /// None: a rule says otherwise.
+    Never,
 }
 
 impl AssignmentInput {
@@ -94,18 +112,32 @@ impl AssignmentInput {
     }
 
     /// Endpoints that the cluster has, in the order they are known.
-    fn chosen(&self) -> impl Iterator<Item = &MeshEndpoint> {
+    fn chosen(&self) -> impl Iterator<Item = (u32, &MeshEndpoint)> {
         let all = self
             .endpoints
             .as_ref()
             .map_or(&[][..], |e| &e.spec.endpoints);
         let (port, subset) = (&self.port().name, self.subset());
-        all.iter()
-            .filter(move |e| e.port_name == *port && self.reach.includes(e) && self.usable(e))
-            .filter(move |e| {
+        (0..)
+            .zip(all)
+            .filter(move |(_, e)| e.port_name == *port && self.reach.includes(e) && self.usable(e))
+            .filter(move |(_, e)| {
                 subset.is_none_or(|s| s.labels.iter().all(|(k, v)| e.labels.get(k) == Some(v)))
             })
             .take(if self.first_only { 1 } else { usize::MAX })
+    }
+
+    /// Whether connections to an endpoint are made with mutual TLS.
+    fn mutual(&self, index: u32, endpoint: &MeshEndpoint) -> bool {
+        let closed = || {
+            let endpoints = self.endpoints.as_ref();
+            endpoints.is_some_and(|e| e.peers.plaintext.binary_search(&index).is_ok())
+        };
+        match self.tls {
+            EndpointTls::Always => true,
+            EndpointTls::Never => false,
+            EndpointTls::Auto => endpoint.mtls && !closed(),
+        }
     }
 
     /// Whether there is no endpoint.
@@ -143,7 +175,7 @@ impl AssignmentInput {
     /// The message.
     pub(crate) fn message(&self) -> ClusterLoadAssignment {
         let mut localities: BTreeMap<&mesh_types::Locality, LocalityLbEndpoints> = BTreeMap::new();
-        for endpoint in self.chosen() {
+        for (index, endpoint) in self.chosen() {
             let locality = &endpoint.locality;
             let group = localities
                 .entry(locality)
@@ -156,7 +188,7 @@ impl AssignmentInput {
                     load_balancing_weight: Some(0),
                     ..LocalityLbEndpoints::default()
                 });
-            let endpoint = lb_endpoint(endpoint);
+            let endpoint = lb_endpoint(endpoint, self.mutual(index, endpoint));
             let sum = group.load_balancing_weight.unwrap_or(0);
             group.load_balancing_weight =
                 Some(sum.saturating_add(endpoint.load_balancing_weight.unwrap_or(1)));
@@ -173,7 +205,7 @@ impl AssignmentInput {
     }
 }
 
-fn lb_endpoint(endpoint: &MeshEndpoint) -> LbEndpoint {
+fn lb_endpoint(endpoint: &MeshEndpoint, mutual: bool) -> LbEndpoint {
     let address = endpoint.addresses.first().map_or("", |a| a);
     let address = match address.strip_prefix("unix://") {
         Some(path) => proto::pipe(path),
@@ -187,11 +219,14 @@ fn lb_endpoint(endpoint: &MeshEndpoint) -> LbEndpoint {
     LbEndpoint {
         health_status: status as i32,
         metadata: Some(Metadata {
-            filter_metadata: [(
-                "istio".to_owned(),
-                proto::object([("workload", proto::text(workload(endpoint)))]),
-            )]
-            .into(),
+            filter_metadata: [
+                Some(("istio", ("workload", proto::text(workload(endpoint))))),
+                mutual.then(|| (SOCKET_MATCH, (TLS_MODE, proto::text("istio")))),
+            ]
+            .into_iter()
+            .flatten()
+            .map(|(key, member)| (key.to_owned(), proto::object([member])))
+            .collect(),
             ..Metadata::default()
         }),
         load_balancing_weight: Some(endpoint.weight.max(1)),

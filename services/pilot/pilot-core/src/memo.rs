@@ -183,6 +183,9 @@ pub struct Memos {
 pub struct Options {
     /// A standard that all TLS must keep to.
     pub compliance: crate::Compliance,
+    /// Whether clusters whose rule names a credential that the proxy cannot have are closed; otherwise they are made without TLS, as Istio
+    /// makes them. Default: no.
+    pub refuse_unavailable_credentials: bool,
 }
 
 /// A memoised part of a resource.

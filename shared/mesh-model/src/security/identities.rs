@@ -35,6 +35,11 @@ impl EndpointPeers {
         }
     }
 
+    /// What of it is written in clusters; the rest in endpoints.
+    pub fn in_clusters(&self) -> (&[Arc<str>], bool, bool) {
+        (&self.accounts, self.all_mtls, self.plaintext_namespace)
+    }
+
     /// The version of endpoints whose own is given, under these policies.
     pub(crate) fn version(&self, own: Version) -> Version {
         if self.plaintext.is_empty() && !self.plaintext_namespace {

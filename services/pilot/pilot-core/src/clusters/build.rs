@@ -18,7 +18,7 @@ use xds_core::Encoded;
 use super::metadata::IstioMetadata;
 use super::plan::{ClusterInput, Discovery};
 use super::pool::Upstream;
-use super::{balance, outlier, pool};
+use super::{balance, outlier, pool, secure};
 use crate::{naming, proto};
 
 pub(super) fn encode(input: &ClusterInput) -> Encoded {
@@ -52,12 +52,14 @@ fn cluster(input: &ClusterInput) -> Cluster {
     let upstream = Upstream::of(port.protocol, !settings.router);
     let http = policy.connection_pool.and_then(|p| p.http.as_ref());
     let upstream = upstream.upgraded(port.protocol, http, settings.h2_upgrade);
+    let names = secure::apply(&mut cluster, input, &policy, upstream);
     pool::apply(
         &mut cluster,
         upstream,
         policy.connection_pool,
         policy.retry_budget,
         None,
+        names,
         settings,
     );
     outlier::apply(&mut cluster, policy.outlier_detection);
@@ -157,7 +159,7 @@ pub(super) fn resolver(config: CaresDnsResolverConfig) -> TypedExtensionConfig {
 
 /// A cluster whose endpoints are looked up by the host of each request.
 ///
-/// The checks that Envoy would insist on concern TLS upstream, which such a cluster does not speak here.
+/// The checks that Envoy would insist on concern TLS upstream, which a rule may leave out.
 pub(super) fn dynamic_forward_proxy(cache: DnsCacheConfig) -> ClusterDiscoveryType {
     ClusterDiscoveryType::ClusterType(CustomClusterType {
         name: "envoy.clusters.dynamic_forward_proxy".to_owned(),

@@ -239,7 +239,7 @@ fn encode(input: &InboundInput) -> Encoded {
         Some(http) if http.use_client_protocol => Upstream::AsDownstream,
         _ => Upstream::of(input.protocol, true),
     };
-    pool::apply(&mut cluster, upstream, pool, None, None, settings);
+    pool::apply(&mut cluster, upstream, pool, None, None, None, settings);
     super::encoded(&cluster)
 }
 

@@ -11,6 +11,7 @@ mod outlier;
 mod plan;
 mod policy;
 mod pool;
+mod secure;
 mod settings;
 mod special;
 #[cfg(test)]

@@ -1,20 +1,23 @@
 //! Which clusters a class gets, and how each finds its endpoints (XDS-TRAFFIC 7.1, 7.2).
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
-use mesh_config::resource::destination_rule::{SimpleLb, Subset};
+use mesh_config::resource::destination_rule::{ClientTlsMode, SimpleLb, Subset};
+use mesh_config::resource::mesh::MeshConfig;
 use mesh_config::resource::normal::{MeshPort, ServiceResolution};
-use mesh_model::{DestinationRule, ScopedEndpoints, Service, View};
+use mesh_model::{DestinationRule, ScopedEndpoints, Service, View, service_identities};
 use mesh_types::{Hostname, Protocol};
 use xds_core::Encoded;
 
 use super::policy::Policy;
+use super::secure::Secure;
 use super::settings::Settings;
 use super::special::{self, Special};
-use crate::endpoints::{AssignmentInput, Reach, Scope};
+use crate::endpoints::{AssignmentInput, EndpointTls, Reach, Scope};
 use crate::naming::ClusterName;
 use crate::{Memos, OutboundKey};
 
@@ -45,6 +48,9 @@ pub(crate) struct ClusterInput {
     pub(super) discovery: Discovery,
     /// Endpoints that are part of the cluster itself: only of those resolved by DNS.
     pub(super) inline: Option<AssignmentInput>,
+    pub(super) secure: Secure,
+    /// Who the servers may be, sorted; empty if that does not matter or nobody knows.
+    pub(super) identities: Arc<[Arc<str>]>,
     pub(super) settings: Arc<Settings>,
 }
 
@@ -107,6 +113,8 @@ pub(crate) struct Planner {
     settings: Arc<Settings>,
     specials: Vec<Special>,
     scope: Scope,
+    /// For identities alone; the settings above hold whatever else is read of it.
+    mesh: Arc<MeshConfig>,
 }
 
 impl Planner {
@@ -118,6 +126,7 @@ impl Planner {
             settings: Settings::outbound(&view.mesh, key, memo),
             specials: special::of(view, key),
             scope: Scope::of(&view.mesh, key),
+            mesh: view.mesh.clone(),
         }
     }
 
@@ -173,12 +182,13 @@ impl Planner {
             return;
         }
         let rule = self.rules.get(&service.hostname);
+        let identities = OnceCell::new();
         let reach = self.scope.reach(service);
         for (index, port) in service.ports.iter().enumerate() {
             let Ok(index) = u16::try_from(index) else {
                 break; // more ports than there are numbers: the rest are duplicates
             };
-            self.cluster(service, rule, &reach, index, port, None, each);
+            self.cluster(service, rule, &reach, &identities, index, port, None, each);
             let subsets = rule.map_or(0, |rule| rule.spec.subsets.len());
             if service.resolution != ServiceResolution::DynamicDns {
                 for subset in 0..subsets {
@@ -186,6 +196,7 @@ impl Planner {
                         service,
                         rule,
                         &reach,
+                        &identities,
                         index,
                         port,
                         Some(subset as u32),
@@ -202,6 +213,7 @@ impl Planner {
         service: &Arc<Service>,
         rule: Option<&Arc<DestinationRule>>,
         reach: &Reach,
+        identities: &OnceCell<Arc<[Arc<str>]>>,
         index: u16,
         port: &MeshPort,
         subset: Option<u32>,
@@ -215,9 +227,29 @@ impl Planner {
         let Some(discovery) = discovery(service, port, &policy, self.settings.router) else {
             return;
         };
+        let endpoints = self.endpoints.get(&service.hostname);
+        let secure = Secure::of(
+            service,
+            &policy,
+            endpoints.map(|e| &e.peers),
+            &self.settings,
+        );
+        let identities = if secure.names_servers(service, policy.tls) {
+            let find = || service_identities(service, endpoints.map(|e| &**e), &self.mesh).into();
+            identities.get_or_init(find).clone()
+        } else {
+            Arc::default()
+        };
         let assignment = || AssignmentInput {
             service: service.clone(),
-            endpoints: self.endpoints.get(&service.hostname).cloned(),
+            endpoints: endpoints.cloned(),
+            tls: match policy.tls.map(|tls| tls.mode) {
+                None => EndpointTls::Auto,
+                Some(ClientTlsMode::IstioMutual) => EndpointTls::Always,
+                Some(ClientTlsMode::Disable | ClientTlsMode::Simple | ClientTlsMode::Mutual) => {
+                    EndpointTls::Never
+                }
+            },
             port: index,
             subset: subset.and_then(|s| Some((rule?.clone(), s))),
             reach: reach.clone(),
@@ -239,6 +271,8 @@ impl Planner {
                 rule: rule.cloned(),
                 discovery,
                 inline,
+                secure,
+                identities,
                 settings: self.settings.clone(),
             },
             assignment: served,

@@ -5,7 +5,7 @@ use envoy_api::envoy::config::cluster::v3::circuit_breakers::{Thresholds, thresh
 use envoy_api::envoy::config::cluster::v3::{CircuitBreakers, Cluster, UpstreamConnectionOptions};
 use envoy_api::envoy::config::core::v3::{
     Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as CommonOptions,
-    KeepaliveSettings, TcpKeepalive,
+    KeepaliveSettings, TcpKeepalive, UpstreamHttpProtocolOptions,
 };
 use envoy_api::envoy::extensions::upstreams::http::v3::HttpProtocolOptions;
 use envoy_api::envoy::extensions::upstreams::http::v3::http_protocol_options::{
@@ -72,13 +72,14 @@ impl Upstream {
     }
 }
 
-/// Sets limits, timeouts and HTTP options of a cluster. `idle_timeout` is for where no rule sets one.
+/// Sets limits, timeouts and HTTP options of a cluster. `idle_timeout` is for where no rule sets one, `names` what HTTP does for TLS.
 pub(super) fn apply(
     cluster: &mut Cluster,
     upstream: Upstream,
     pool: Option<&ConnectionPoolSettings>,
     budget: Option<&RetryBudget>,
     idle_timeout: Option<Duration>,
+    names: Option<UpstreamHttpProtocolOptions>,
     settings: &Settings,
 ) {
     let tcp = pool.and_then(|p| p.tcp.as_ref());
@@ -131,7 +132,7 @@ pub(super) fn apply(
         ..CommonOptions::default()
     };
     let common = Some(common).filter(|common| *common != CommonOptions::default());
-    if let Some(options) = http_options(upstream, common, http) {
+    if let Some(options) = http_options(upstream, common, names, http) {
         cluster
             .typed_extension_protocol_options
             .insert(HTTP_OPTIONS.to_owned(), options);
@@ -142,9 +143,10 @@ pub(super) fn apply(
 pub(super) fn http_options(
     upstream: Upstream,
     common: Option<CommonOptions>,
+    names: Option<UpstreamHttpProtocolOptions>,
     http: Option<&HttpSettings>,
 ) -> Option<Any> {
-    if upstream == Upstream::Http1 && common.is_none() {
+    if upstream == Upstream::Http1 && common.is_none() && names.is_none() {
         return None;
     }
     let explicit = |config| {
@@ -179,6 +181,7 @@ pub(super) fn http_options(
     };
     Some(pack(&HttpProtocolOptions {
         common_http_protocol_options: common,
+        upstream_http_protocol_options: names,
         upstream_protocol_options: Some(protocol),
         ..HttpProtocolOptions::default()
     }))

@@ -7,8 +7,9 @@ use mesh_config::resource::destination_rule::{
     ConnectionPoolSettings, H2UpgradePolicy, OutlierDetection, TcpKeepalive,
 };
 use mesh_config::resource::mesh::{InboundMode, MeshConfig};
-use mesh_model::ProxyKind;
+use mesh_model::{CertificateFiles, ProxyKind};
 
+use crate::tls::{MeshTls, Source};
 use crate::{InboundKey, Memos, OutboundKey};
 
 /// Equal for most classes, and then one value.
@@ -27,9 +28,33 @@ pub(super) struct Settings {
     pub inbound_mode: InboundMode,
     pub pool: Option<ConnectionPoolSettings>,
     pub outlier: Option<OutlierDetection>,
+    /// Whether an agent hands out certificates.
+    pub agent: bool,
+    /// What mutual TLS is offered with instead of the workload's own certificate.
+    pub client_files: Option<CertificateFiles>,
+    /// Mutual TLS wherever both ends can.
+    pub auto_mtls: bool,
+    /// Whether a rule that names a credential that the proxy cannot have closes the cluster.
+    pub refuse_unavailable: bool,
+    /// What all TLS of the mesh has in common.
+    pub tls: MeshTls,
 }
 
 impl Settings {
+    /// Whether there is a certificate for mutual TLS.
+    pub fn can_mutual(&self) -> bool {
+        self.agent || self.client_files.is_some()
+    }
+
+    /// How files are read.
+    pub fn source(&self) -> Source {
+        if self.agent {
+            Source::Agent
+        } else {
+            Source::Direct
+        }
+    }
+
     fn of(mesh: &MeshConfig, router: bool, ipv4: bool, ipv6: bool, vanilla: bool) -> Settings {
         let policy = mesh.default_traffic_policy.as_ref();
         Settings {
@@ -46,15 +71,24 @@ impl Settings {
             inbound_mode: mesh.inbound_traffic_policy.mode,
             pool: policy.and_then(|p| p.connection_pool.clone()),
             outlier: policy.and_then(|p| p.outlier_detection.clone()),
+            agent: false,
+            client_files: None,
+            auto_mtls: mesh.enable_auto_mtls,
+            refuse_unavailable: false,
+            tls: MeshTls::default(),
         }
     }
 
     pub(super) fn outbound(mesh: &MeshConfig, key: &OutboundKey, memo: &Memos) -> Arc<Settings> {
         let router = key.view.kind == ProxyKind::Router;
-        shared(
-            Settings::of(mesh, router, key.ipv4, key.ipv6, key.vanilla),
-            memo,
-        )
+        let settings = Settings {
+            agent: key.agent,
+            client_files: key.client_files.clone(),
+            refuse_unavailable: memo.options.refuse_unavailable_credentials,
+            tls: MeshTls::of(mesh, memo.options.compliance),
+            ..Settings::of(mesh, router, key.ipv4, key.ipv6, key.vanilla)
+        };
+        shared(settings, memo)
     }
 
     pub(super) fn inbound(mesh: &MeshConfig, key: &InboundKey, memo: &Memos) -> Arc<Settings> {

@@ -129,6 +129,7 @@ fn passthrough(settings: &Settings) -> Cluster {
         settings.pool.as_ref(),
         None,
         Some(PASSTHROUGH_IDLE),
+        None,
         settings,
     );
     cluster
@@ -157,6 +158,7 @@ fn dynamic_dns(settings: &Settings, agent_resolves: bool) -> Cluster {
         &mut cluster,
         Upstream::AsDownstream,
         settings.pool.as_ref(),
+        None,
         None,
         None,
         settings,

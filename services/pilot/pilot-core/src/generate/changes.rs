@@ -38,7 +38,7 @@ impl Changes {
         let mut changes = Changes::default();
         changes.services(old, new);
         changes.rules(old, new);
-        changes.endpoints(new, delta, router);
+        changes.endpoints(old, new, delta, router);
         changes.virtual_services(old, new);
         changes.servers(old, new);
         // At a gateway they are in its listeners; those of sidecars are in the inbound class.
@@ -98,7 +98,7 @@ impl Changes {
         self.routes.destinations([old, new], &hashing);
     }
 
-    fn endpoints(&mut self, new: &View, delta: &Delta, router: bool) {
+    fn endpoints(&mut self, old: &View, new: &View, delta: &Delta, router: bool) {
         let touched = delta.services.iter().chain(&delta.endpoints);
         for (namespace, host) in touched {
             let Some(service) = new
@@ -109,6 +109,14 @@ impl Changes {
                 continue;
             };
             self.endpoint_hosts.insert(host.clone());
+            // Who the servers are, and whether they all take mutual TLS, is written in clusters.
+            let [before, after] = [old, new].map(|view| {
+                let endpoints = view.endpoints.get(host);
+                endpoints.map(|e| e.peers.in_clusters())
+            });
+            if before != after {
+                self.cluster_hosts.insert(host.clone());
+            }
             // Without an address of its own, a service is listened for at each of its endpoints.
             if service.resolution == ServiceResolution::Passthrough && !router {
                 self.listeners = true;
