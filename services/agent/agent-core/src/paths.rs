@@ -123,9 +123,9 @@ impl Paths {
         self.at("etc/istio/config/mesh")
     }
 
-    /// The resolver's settings, never below the root folder: they are the system's.
-    pub fn resolver() -> PathBuf {
-        "/etc/resolv.conf".into()
+    /// The resolver's settings: the system's, unless there are some below the root folder.
+    pub fn resolver(&self) -> PathBuf {
+        self.at("etc/resolv.conf")
     }
 
     /// The socket of Envoy's xDS.

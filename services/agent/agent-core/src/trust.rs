@@ -12,7 +12,8 @@ use crate::secrets::{Trusted, read_roots};
 /// more. Without one, it is the authority's own root and what Istio's way of telling (PCDS) adds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Anchors {
-    authority: BTreeSet<String>,
+    authority: Trusted,
+    crl: Option<String>,
     pcds: BTreeSet<String>,
     bundle: Option<TrustBundle>,
 }
@@ -40,11 +41,18 @@ pub enum BundleError {
 const MAX_BUNDLE: usize = 4 << 20;
 
 impl Anchors {
-    /// Roots that came with the certificate, in PEM. Empty leaves what was there.
-    pub fn set_authority(&mut self, roots: BTreeSet<String>) {
+    /// Roots and revocation lists that came with the certificate, in PEM. No roots leave what was there.
+    pub fn set_authority(&mut self, roots: BTreeSet<String>, crls: BTreeSet<String>) {
         if !roots.is_empty() {
-            self.authority = roots;
+            let crls = crls.iter().filter(|crl| !crl.trim().is_empty());
+            let crls = crls.map(|crl| line(crl)).collect();
+            self.authority = Trusted { roots, crls };
         }
+    }
+
+    /// A revocation list that was mounted beside the control plane's root.
+    pub fn set_crl(&mut self, crl: Option<String>) {
+        self.crl = crl.filter(|crl| !crl.trim().is_empty());
     }
 
     /// Takes Citadel's bundle; whether anything is different now. An older one than is held changes nothing.
@@ -101,16 +109,17 @@ impl Anchors {
 
     /// Whom to trust now. `None` while nothing is known, which is not "nobody".
     pub fn trusted(&self) -> Option<Trusted> {
-        let (roots, crls) = match &self.bundle {
+        let (roots, mut crls): (BTreeSet<String>, BTreeSet<String>) = match &self.bundle {
             Some(bundle) => (
                 read_roots(bundle.roots.join("\n").as_bytes()).unwrap_or_default(),
                 bundle.crls.iter().map(|crl| line(crl)).collect(),
             ),
             None => (
-                self.authority.union(&self.pcds).cloned().collect(),
-                BTreeSet::new(),
+                self.authority.roots.union(&self.pcds).cloned().collect(),
+                self.authority.crls.clone(),
             ),
         };
+        crls.extend(self.crl.as_deref().map(line));
         (!roots.is_empty()).then_some(Trusted { roots, crls })
     }
 }

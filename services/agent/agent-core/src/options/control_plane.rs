@@ -92,6 +92,8 @@ pub struct ControlPlane {
     pub roots: Option<Roots>,
     /// `ISTIOD_SAN`, `PILOT_SAN`: names that Pilot's certificate may have, SPIFFE IDs or DNS names; empty means its usual ones.
     pub sans: Vec<String>,
+    /// `ISTIO_NAMESPACE`: where the control plane's service accounts are. Default istio-system.
+    pub namespace: String,
     /// `XDS_HEADER_*`: more metadata of the stream; names in lower case.
     pub headers: Vec<(String, String)>,
     /// `PROXY_CONFIG_XDS_AGENT`: the trust bundle is asked for in Istio's way from the start.
@@ -127,6 +129,7 @@ pub(super) fn read(reader: &mut Reader<'_>, addresses: &[String]) -> ControlPlan
         pilots,
         roots: roots(reader, "XDS_ROOT_CA"),
         sans,
+        namespace: reader.text_or("ISTIO_NAMESPACE", "istio-system"),
         headers: headers(reader, "XDS_HEADER_"),
         pcds: reader.flag("PROXY_CONFIG_XDS_AGENT", false),
         delta: reader.flag("ISTIO_DELTA_XDS", true),

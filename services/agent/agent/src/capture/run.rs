@@ -205,11 +205,14 @@ impl Work<'_> {
     }
 
     async fn look(&self, v6: bool) -> Result<(Vec<(Variant, Seen)>, Variant), CaptureError> {
+        let mut seen = self.programs.seen(v6).await?;
         if let Some(variant) = self.variant {
-            let seen = self.programs.seen_by(variant, v6).await?;
-            return Ok((vec![(variant, seen)], variant));
+            // It must work, even if others do.
+            if !seen.iter().any(|(found, _)| *found == variant) {
+                seen.push((variant, self.programs.seen_by(variant, v6).await?));
+            }
+            return Ok((seen, variant));
         }
-        let seen = self.programs.seen(v6).await?;
         let default = self.programs.default_variant().await;
         match choose(&seen, default) {
             Some(variant) => Ok((seen, variant)),
