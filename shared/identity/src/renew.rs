@@ -57,6 +57,8 @@ pub enum Proof {
     JoinTokenFile(PathBuf),
     /// The certificate that is in the folder already.
     Certificate,
+    /// The certificate in another folder, which somebody else keeps fresh.
+    Folder(PathBuf),
 }
 
 impl RenewOptions {
@@ -446,6 +448,7 @@ impl Keeper {
         let ours = ours.map(Credential::Certificate);
         match self.options.proof.clone() {
             Proof::TokenFile(path) => self.ask(request, &Credential::TokenFile(path)).await,
+            Proof::Folder(path) => self.ask(request, &Credential::Folder(path)).await,
             Proof::Certificate => match ours {
                 Some(ours) => self.ask(request, &ours).await,
                 None => Err(format!(
