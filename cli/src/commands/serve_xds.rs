@@ -56,7 +56,12 @@ pub struct Args {
 struct Folder(watch::Receiver<Arc<Snapshot>>);
 
 impl Snapshots for Folder {
-    fn admit(&self, _: ConnectionId, first: Option<hyper::body::Bytes>) -> Admission {
+    fn admit(
+        &self,
+        _: ConnectionId,
+        first: Option<hyper::body::Bytes>,
+        _: pilot::ads::Client,
+    ) -> Admission {
         let snapshots = self.0.clone();
         Box::pin(async move {
             // Any node will do here; names are taken where there are some.
@@ -143,11 +148,13 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         setup: Arc::new(Setup::default()),
         missing: Arc::new(|_, _| None),
         metrics,
+        tls: false,
         stop: stop.clone(),
     };
     let peers = Peers::join(
         roster.clone(),
         bus::connect("memory:", &Default::default()).await?,
+        watch::channel(None).1,
     )
     .await?;
     tasks.spawn(

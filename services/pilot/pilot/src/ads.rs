@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body as AxumBody;
@@ -17,8 +16,10 @@ use axum::routing::post;
 use bytes::Bytes;
 use futures::Stream;
 use http_body::{Body, Frame};
+use mesh_types::SpiffeId;
 use parking_lot::Mutex;
 use service_kit::Stop;
+use service_kit::tls::Peer;
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 use xds_core::{Answer, Encoded, Outcome, Session, Setup, Snapshot, TypeId, TypeUrl};
@@ -26,16 +27,13 @@ use xds_core::{Answer, Encoded, Outcome, Session, Setup, Snapshot, TypeId, TypeU
 use crate::clock::now_us;
 use crate::frames::Frames;
 use crate::metrics::Metrics;
-use crate::node;
-use crate::planner::{Command, ConnectionId, Planner};
+use crate::planner::ConnectionId;
 use crate::roster::{Arrival, Connection, Roster};
 use crate::status::{Status, refuse};
 
 const SERVICE: &str = "/envoy.service.discovery.v3.AggregatedDiscoveryService";
 /// Messages taken from a stream before it lets others run.
 const BURST: usize = 32;
-/// How long a proxy that comes before the first configuration waits for it before it is told to try again.
-const FIRST_CONFIGURATION: Duration = Duration::from_secs(5);
 /// What Istio's agents send on the same stream: how their workload is. Not a type to subscribe to.
 const HEALTH: &str = "type.googleapis.com/istio.v1.HealthInformation";
 
@@ -44,10 +42,19 @@ pub type MissingFn = dyn Fn(TypeId, &str) -> Option<Arc<Encoded>> + Send + Sync;
 
 /// Who decides what a proxy gets: the planner, or a folder served as it is.
 pub trait Snapshots: Send + Sync {
-    /// Admits a proxy by the node of its first request.
-    fn admit(&self, id: ConnectionId, node: Option<Bytes>) -> Admission;
+    /// Admits a proxy by the node of its first request, and by who its certificate shows if it came over TLS.
+    fn admit(&self, id: ConnectionId, node: Option<Bytes>, client: Client) -> Admission;
     /// The stream is over.
     fn leave(&self, id: ConnectionId);
+}
+
+/// How a stream came, and from whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Client {
+    /// Without TLS, from this machine.
+    Plaintext,
+    /// Over TLS, with whom the certificate shows; `None` if it showed none.
+    Tls(Option<SpiffeId>),
 }
 
 /// The outcome of an admission, once it is known.
@@ -80,6 +87,8 @@ pub struct Ads {
     pub missing: Arc<MissingFn>,
     /// Counters.
     pub metrics: Metrics,
+    /// Whether it is served over TLS.
+    pub tls: bool,
     /// Ends every stream.
     pub stop: Stop,
 }
@@ -105,8 +114,14 @@ impl Ads {
         }
         let id = self.roster.next_id();
         let stop = self.stop.clone();
+        let client = if self.tls {
+            Client::Tls(Peer::of(request.extensions()).map(|peer| peer.id.clone()))
+        } else {
+            Client::Plaintext
+        };
         let stream = AdsStream {
             id,
+            client,
             inbound: request.into_body(),
             frames: Frames::default(),
             session: Arc::new(Mutex::new(session)),
@@ -163,6 +178,7 @@ enum Phase {
 
 struct AdsStream {
     id: ConnectionId,
+    client: Client,
     ads: Ads,
     inbound: AxumBody,
     frames: Frames,
@@ -257,7 +273,11 @@ impl AdsStream {
                 if is_health(&parsed.type_url) {
                     return Ok(());
                 }
-                self.phase = Phase::Joining(self.ads.snapshots.admit(self.id, parsed.node));
+                self.phase = Phase::Joining(self.ads.snapshots.admit(
+                    self.id,
+                    parsed.node,
+                    self.client.clone(),
+                ));
                 self.early.push_back(message);
                 Ok(())
             }
@@ -433,50 +453,4 @@ fn is_health(url: &TypeUrl) -> bool {
 
 fn refusal(refusal: &xds_core::Refusal) -> Status {
     Status::new(refusal.code() as u32, refusal.to_string())
-}
-
-/// Snapshots made by the planner.
-pub struct Planned {
-    /// The planner.
-    pub planner: Planner,
-    /// Whether the first snapshot was built. Before, streams wait a little and are then told to come back: nobody gets an empty world.
-    pub ready: watch::Receiver<bool>,
-}
-
-impl Snapshots for Planned {
-    fn admit(&self, id: ConnectionId, node: Option<Bytes>) -> Admission {
-        let (planner, mut ready) = (self.planner.clone(), self.ready.clone());
-        Box::pin(async move {
-            let introduced =
-                node::introduce(node.as_deref()).map_err(|e| Status::new(3, e.to_string()))?;
-            let configured = tokio::time::timeout(FIRST_CONFIGURATION, ready.wait_for(|r| *r));
-            if !matches!(configured.await, Ok(Ok(_))) {
-                return Err(Status::new(
-                    14,
-                    "the first configuration has not arrived yet; try again",
-                ));
-            }
-            let proxy = introduced.proxy;
-            let (name, node_id, cluster_id) = (
-                proxy.id.clone(),
-                proxy.node_id.clone(),
-                proxy.cluster_id.clone(),
-            );
-            let snapshots = planner
-                .connect(id, proxy)
-                .await
-                .ok_or_else(|| Status::new(14, "this server is going away"))?;
-            Ok(Admitted {
-                proxy: name,
-                node_id,
-                cluster_id,
-                version: introduced.version,
-                snapshots,
-            })
-        })
-    }
-
-    fn leave(&self, id: ConnectionId) {
-        self.planner.send(Command::Disconnect(id));
-    }
 }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use identity::IdentityArgs;
+use ipnet::IpNet;
 use service_kit::{CommonArgs, ListenAddr, parse_duration};
 
 /// Pilot: serves xDS to the mesh's proxies.
@@ -13,8 +15,8 @@ pub struct Args {
     #[arg(hide = true, value_parser = ["discovery"])]
     pub command: Option<String>,
 
-    /// Galley's address; ignored with --config-dir
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9901")]
+    /// Galley's address, host:port; ignored with --config-dir
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9901")]
     pub galley: String,
 
     /// Folder of YAML or JSON to read instead of asking Galley; repeatable
@@ -34,7 +36,7 @@ pub struct Args {
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
     pub domain: String,
 
-    /// Address for xDS without TLS
+    /// Address for xDS without TLS: of this machine only
     #[arg(
         long,
         alias = "grpcAddr",
@@ -42,6 +44,25 @@ pub struct Args {
         default_value = "127.0.0.1:15010"
     )]
     pub grpc_addr: ListenAddr,
+
+    /// Address for xDS over TLS, used with --ca-addr or --identity-dir; clients must show a certificate
+    #[arg(
+        long,
+        alias = "secureGRPCAddr",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:15012"
+    )]
+    pub secure_grpc_addr: ListenAddr,
+
+    /// Whether a proxy's node must agree with its certificate: namespace and service account; `false` also lets in clients without a certificate
+    #[arg(
+        long,
+        env = "PILOT_ENABLE_XDS_IDENTITY_CHECK",
+        value_name = "BOOL",
+        default_value_t = true,
+        action = clap::ArgAction::Set
+    )]
+    pub xds_identity_check: bool,
 
     /// Address for the HTTP API and /debug
     #[arg(
@@ -72,7 +93,41 @@ pub struct Args {
     #[arg(long, env = "PILOT_DEBOUNCE_MAX", value_parser = parse_duration, default_value = "10s")]
     pub debounce_max: Duration,
 
+    /// Who this Pilot is, and who may ask it what
+    #[command(flatten)]
+    pub identity: IdentityArgs,
+
+    /// How keys of token issuers are fetched
+    #[command(flatten)]
+    pub jwks: JwksArgs,
+
     /// Flags all services have
     #[command(flatten)]
     pub common: CommonArgs,
+}
+
+/// How the keys of token issuers (`jwksUri`, or by discovery from the issuer) are fetched.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Keys of token issuers")]
+pub struct JwksArgs {
+    /// Networks that keys are never fetched from, separated by commas; besides link-local addresses, loopback, and addresses of this machine and of cloud metadata
+    #[arg(
+        long,
+        env = "BLOCKED_CIDRS_IN_JWKS_URIS",
+        value_name = "CIDRS",
+        value_delimiter = ','
+    )]
+    pub blocked_cidrs_in_jwks_uris: Vec<IpNet>,
+
+    /// Networks that keys may be fetched from although they are loopback, link-local, or of this machine; separated by commas
+    #[arg(long, value_name = "CIDRS", value_delimiter = ',')]
+    pub allowed_cidrs_in_jwks_uris: Vec<IpNet>,
+
+    /// File with root certificates that servers of keys may have, besides those of the system
+    #[arg(long, value_name = "FILE")]
+    pub jwks_extra_roots: Option<PathBuf>,
+
+    /// Keys are fetched again after this long
+    #[arg(long, env = "PILOT_JWT_PUB_KEY_REFRESH_INTERVAL", value_name = "TIME", value_parser = parse_duration, default_value = "20m")]
+    pub jwks_refresh_interval: Duration,
 }

@@ -11,6 +11,7 @@ use mesh_api::galley::Revision as RevisionEnd;
 use mesh_model::Change;
 use mesh_types::{Kind, Revision};
 use prost::{Message, Name};
+use service_kit::tls::{Channel, ClientTls, ConnectError, ServerId};
 use service_kit::{Backoff, Ready, Stop};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -32,8 +33,10 @@ const TOUCH_EVERY: Duration = Duration::from_secs(30);
 
 /// Where Galley is and what is kept of it.
 pub struct GalleyOptions {
-    /// Address, `http://host:port`.
+    /// Address, `host:port` or `http://host:port`.
     pub address: String,
+    /// The way there over TLS; without it plaintext is spoken.
+    pub tls: Option<Channel>,
     /// Name of this Pilot.
     pub pilot: String,
     /// File of the last whole revision; none is kept if unset.
@@ -122,6 +125,31 @@ pub async fn follow(
     follower.save().await;
 }
 
+/// Galley, over TLS: whoever answers there must be `server`.
+///
+/// # Errors
+/// `address` is none, or says `http://`.
+pub fn over_tls(address: &str, tls: ClientTls, server: ServerId) -> Result<Channel, ConnectError> {
+    let endpoint = patient(service_kit::tls::endpoint(address)?);
+    Ok(service_kit::tls::connect_with(endpoint, tls, server))
+}
+
+/// Notices soon that Galley is gone.
+fn patient(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .http2_keep_alive_interval(Duration::from_secs(10))
+        .keep_alive_timeout(Duration::from_secs(5))
+}
+
+/// An address with its scheme.
+fn plain(address: &str) -> String {
+    if address.contains("://") {
+        address.to_owned()
+    } else {
+        format!("http://{address}")
+    }
+}
+
 enum End {
     Closed(String),
     Diverged,
@@ -189,23 +217,28 @@ impl Follower {
     }
 
     async fn try_run(&mut self) -> anyhow::Result<End> {
-        let channel = Endpoint::from_shared(self.options.address.clone())?
-            .connect_timeout(Duration::from_secs(5))
-            .http2_keep_alive_interval(Duration::from_secs(10))
-            .keep_alive_timeout(Duration::from_secs(5))
-            .connect()
-            .await?;
-        let mut client =
-            AggregatedDiscoveryServiceClient::new(channel).max_decoding_message_size(MAX_RESPONSE);
         let (requests, outbox) = mpsc::channel(64);
         for request in self.subscriptions() {
             requests.send(request).await?;
         }
         let outbox = tokio_stream::wrappers::ReceiverStream::new(outbox);
-        let mut responses = client
-            .delta_aggregated_resources(outbox)
-            .await?
-            .into_inner();
+        let mut responses = match &self.options.tls {
+            Some(channel) => {
+                let mut client = AggregatedDiscoveryServiceClient::new(channel.clone())
+                    .max_decoding_message_size(MAX_RESPONSE);
+                client.delta_aggregated_resources(outbox).await?
+            }
+            None => {
+                let channel = patient(Endpoint::from_shared(plain(&self.options.address))?)
+                    .connect_timeout(Duration::from_secs(5))
+                    .connect()
+                    .await?;
+                let mut client = AggregatedDiscoveryServiceClient::new(channel)
+                    .max_decoding_message_size(MAX_RESPONSE);
+                client.delta_aggregated_resources(outbox).await?
+            }
+        }
+        .into_inner();
         let mut touch = tokio::time::interval(TOUCH_EVERY);
         loop {
             let response = tokio::select! {

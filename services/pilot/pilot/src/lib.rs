@@ -5,6 +5,7 @@
 //!
 //! Start reading at [`run`], then [`planner`] (who owns the mesh) and [`ads`] (what a stream does).
 
+pub mod admit;
 pub mod ads;
 pub mod args;
 mod clock;
@@ -14,6 +15,7 @@ pub mod files;
 mod frames;
 pub mod galley;
 mod held;
+pub mod jwks;
 pub mod link;
 pub mod metrics;
 pub mod node;
@@ -22,6 +24,7 @@ pub mod planner;
 pub mod roster;
 mod run;
 pub mod status;
+pub mod trust;
 mod whole;
 
 pub use args::Args;

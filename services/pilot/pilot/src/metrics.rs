@@ -41,6 +41,9 @@ struct Inner {
     expired: [IntCounter; TypeId::COUNT],
     unknown_types: IntCounter,
     refused: IntCounter,
+    identity_refused: IntCounter,
+    jwks: Vec<IntCounter>,
+    trust_generation: IntGauge,
     revision: IntGauge,
     classes: IntGauge,
     build_seconds: Histogram,
@@ -144,6 +147,20 @@ impl Metrics {
                 "flotilla_pilot_refused_streams_total",
                 "Streams ended for what the client sent.",
             )?,
+            identity_refused: counter(
+                "flotilla_pilot_identity_mismatches_total",
+                "Streams ended because their node is not who their certificate shows.",
+            )?,
+            jwks: labelled(
+                "flotilla_pilot_jwks_fetches_total",
+                "Times keys of token issuers were fetched, by result.",
+                "result",
+                &["ok", "failed"],
+            )?,
+            trust_generation: gauge(
+                "flotilla_pilot_trust_generation",
+                "Generation of the trust bundle that proxies are served; 0 if there is none.",
+            )?,
             revision: gauge(
                 "flotilla_pilot_revision",
                 "Revision that every snapshot holds.",
@@ -213,6 +230,23 @@ impl Metrics {
     /// A stream was ended for what the client sent.
     pub fn refused(&self) {
         self.0.refused.inc();
+    }
+
+    /// A stream was ended because its node is not who its certificate shows.
+    pub fn identity_refused(&self) {
+        self.0.identity_refused.inc();
+    }
+
+    /// Keys were fetched, or not.
+    pub fn jwks_fetched(&self, good: bool) {
+        self.0.jwks[usize::from(!good)].inc();
+    }
+
+    /// Another trust bundle is served.
+    pub fn trust(&self, generation: u64) {
+        self.0
+            .trust_generation
+            .set(i64::try_from(generation).unwrap_or(i64::MAX));
     }
 
     /// A proxy connected.

@@ -3,7 +3,7 @@
 use envoy_api::envoy::config::core::v3::Node as EnvoyNode;
 use envoy_api::envoy::config::core::v3::node::UserAgentVersionType;
 use mesh_model::{Node, Proxy, ProxyError};
-use mesh_types::Locality;
+use mesh_types::{Locality, SpiffeId};
 use prost::Message;
 use prost_types::value::Kind;
 use serde_json::{Map, Number, Value};
@@ -72,6 +72,57 @@ pub fn introduce(node: Option<&[u8]>) -> Result<Introduction, ProxyError> {
     Ok(Introduction { proxy, version })
 }
 
+/// A node that claims to be somebody else than its certificate shows.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Disagreement {
+    /// No client certificate.
+    #[error("a client certificate is needed here")]
+    Anonymous,
+    /// The certificate is of no workload.
+    #[error("the certificate of {0} is of no workload, so it is no proxy's")]
+    NoWorkload(SpiffeId),
+    /// Of another namespace.
+    #[error("the node says namespace {claimed:?}, and its certificate is of {shown}")]
+    Namespace {
+        /// What the node says.
+        claimed: String,
+        /// Whom the certificate shows.
+        shown: SpiffeId,
+    },
+    /// Of another service account.
+    #[error("the node says SERVICE_ACCOUNT {claimed:?}, and its certificate is of {shown}")]
+    ServiceAccount {
+        /// What the node says.
+        claimed: String,
+        /// Whom the certificate shows.
+        shown: SpiffeId,
+    },
+}
+
+/// Whether a proxy is who its certificate shows: the namespace always, the service account if the node names one.
+///
+/// # Errors
+/// What differs, for the client and the log.
+pub fn agree(proxy: &Proxy, shown: Option<&SpiffeId>) -> Result<(), Disagreement> {
+    let shown = shown.ok_or(Disagreement::Anonymous)?;
+    let workload = shown
+        .workload()
+        .ok_or_else(|| Disagreement::NoWorkload(shown.clone()))?;
+    if *proxy.namespace != *workload.namespace() {
+        return Err(Disagreement::Namespace {
+            claimed: proxy.namespace.to_string(),
+            shown: shown.clone(),
+        });
+    }
+    if !proxy.service_account.is_empty() && *proxy.service_account != *workload.service_account() {
+        return Err(Disagreement::ServiceAccount {
+            claimed: proxy.service_account.to_string(),
+            shown: shown.clone(),
+        });
+    }
+    Ok(())
+}
+
 /// A protobuf value as JSON. Nesting is bounded by prost's own limit on decoding.
 fn json(value: &prost_types::Value, depth: usize) -> Value {
     match &value.kind {
@@ -92,5 +143,45 @@ fn json(value: &prost_types::Value, depth: usize) -> Value {
             Value::Array(list.values.iter().map(|v| json(v, depth + 1)).collect())
         }
         _ => Value::Null,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proxy(namespace: &str, account: &str) -> Proxy {
+        let metadata = serde_json::json!({ "NAMESPACE": namespace, "SERVICE_ACCOUNT": account });
+        Proxy::parse(&Node {
+            id: format!("sidecar~10.0.0.1~pod.{namespace}~{namespace}.svc.cluster.local"),
+            metadata,
+            locality: Locality::default(),
+            extensions: Vec::new(),
+        })
+        .unwrap()
+    }
+
+    /// Case 21, as far as it is about the decision.
+    #[test]
+    fn namespace_and_service_account_must_agree() {
+        let shown: SpiffeId = "spiffe://cluster.local/ns/default/sa/app".parse().unwrap();
+        let check = |namespace, account| agree(&proxy(namespace, account), Some(&shown));
+        assert_eq!(check("default", "app"), Ok(()));
+        assert_eq!(check("default", ""), Ok(()));
+        assert_eq!(
+            check("prod", "app").unwrap_err().to_string(),
+            "the node says namespace \"prod\", and its certificate is of spiffe://cluster.local/ns/default/sa/app"
+        );
+        assert_eq!(
+            check("default", "admin").unwrap_err().to_string(),
+            "the node says SERVICE_ACCOUNT \"admin\", and its certificate is of spiffe://cluster.local/ns/default/sa/app"
+        );
+        let odd: SpiffeId = "spiffe://cluster.local/node/7".parse().unwrap();
+        let proxy = proxy("default", "app");
+        assert_eq!(agree(&proxy, None), Err(Disagreement::Anonymous));
+        assert_eq!(
+            agree(&proxy, Some(&odd)),
+            Err(Disagreement::NoWorkload(odd.clone()))
+        );
     }
 }

@@ -4,6 +4,7 @@
 //! A Pilot that is known and does not answer is named, never guessed.
 
 mod config;
+mod trust;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use bus::{Bus, Gather, Kv, Message, Subscription};
 use bytes::Bytes;
+use mesh_api::citadel::TrustQuestion;
 use mesh_api::pilot::{ConfigQuestion, PilotStatus, Question, RevisionStatus};
 use parking_lot::Mutex;
 use prost::Message as _;
@@ -19,6 +21,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::clock::now_us;
 use crate::roster::Roster;
+use crate::trust::Served;
 
 pub use config::ConfigError;
 
@@ -40,6 +43,7 @@ pub struct Peers {
     roster: Arc<Roster>,
     bus: Arc<dyn Bus>,
     pilots: Arc<dyn Kv>,
+    trust: Served,
     known: Mutex<Known>,
     /// What this process registers as: not another one of its name.
     instance: Bytes,
@@ -73,16 +77,21 @@ impl Known {
 }
 
 impl Peers {
-    /// Joins the other Pilots of a bus.
+    /// Joins the other Pilots of a bus. `trust` is the bundle that proxies are handed.
     ///
     /// # Errors
     /// What the bus says about the names used here: none in practice.
-    pub async fn join(roster: Arc<Roster>, bus: Arc<dyn Bus>) -> Result<Arc<Peers>, bus::BusError> {
+    pub async fn join(
+        roster: Arc<Roster>,
+        bus: Arc<dyn Bus>,
+        trust: Served,
+    ) -> Result<Arc<Peers>, bus::BusError> {
         let pilots = bus.kv(BUCKET, TTL).await?;
         Ok(Arc::new(Peers {
             roster,
             bus,
             pilots,
+            trust,
             known: Mutex::default(),
             instance: format!("{}@{}", std::process::id(), now_us()).into(),
         }))
@@ -92,11 +101,12 @@ impl Peers {
     pub async fn run(self: Arc<Self>, stop: Stop) -> Result<(), bus::BusError> {
         let questions = self.bus.subscribe(STATUS).await?;
         let about_configs = self.bus.subscribe(config::SUBJECT).await?;
+        let about_trust = self.bus.subscribe(trust::SUBJECT).await?;
         // A bus that is slow to take the registration must keep neither answers nor the end waiting.
         tokio::select! {
             () = stop.wait() => {}
             () = self.stay_registered() => {}
-            () = self.answer_all(questions, about_configs) => {}
+            () = self.answer_all(questions, about_configs, about_trust) => {}
         }
         let _ = tokio::time::timeout(
             Duration::from_secs(1),
@@ -129,11 +139,17 @@ impl Peers {
         }
     }
 
-    async fn answer_all(&self, mut questions: Subscription, mut about_configs: Subscription) {
+    async fn answer_all(
+        &self,
+        mut questions: Subscription,
+        mut about_configs: Subscription,
+        mut about_trust: Subscription,
+    ) {
         loop {
             tokio::select! {
                 Some(question) = questions.next() => self.answer(&question).await,
                 Some(question) = about_configs.next() => self.answer_config(&question).await,
+                Some(question) = about_trust.next() => self.answer_trust(&question).await,
                 else => return,
             }
         }
@@ -168,6 +184,16 @@ impl Peers {
             // As above.
             let _ = message.respond(part.encode_to_vec()).await;
         }
+    }
+
+    async fn answer_trust(&self, message: &Message) {
+        let Ok(question) = TrustQuestion::decode(message.payload.clone()) else {
+            return;
+        };
+        let served = self.trust.borrow().clone();
+        let answer = trust::answer(&self.roster, served.as_deref(), &question);
+        // A lost answer is a silent Pilot to Citadel, which then waits.
+        let _ = message.respond(answer.encode_to_vec()).await;
     }
 
     /// Names of the other Pilots that are registered, or were when the bus was last there.

@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use mesh_config::resource::normal::JwksSource;
 use mesh_model::{Change, Delta, Mesh, Proxy, ProxyKind, Touch};
 use mesh_types::{Finding, Kind, Revision};
 use pilot_core::generate::{ClassSets, Generator, InboundSets};
@@ -17,6 +18,7 @@ use xds_core::Snapshot;
 
 use crate::metrics::Metrics;
 use crate::roster::Roster;
+use crate::trust::ServedTrust;
 
 /// A connected proxy, as the planner knows it.
 pub type ConnectionId = u64;
@@ -34,6 +36,10 @@ pub enum Command {
         /// Told when every snapshot holds it.
         done: oneshot::Sender<()>,
     },
+    /// Facts that are no configuration: the revision stays.
+    Facts(Vec<Change>),
+    /// Another trust bundle for the agents.
+    Trust(Arc<ServedTrust>),
     /// A proxy connected; the answer is where its snapshots appear.
     Connect {
         /// Its stream.
@@ -54,6 +60,7 @@ pub enum Command {
 pub struct Planner {
     commands: mpsc::UnboundedSender<Command>,
     sources: watch::Sender<Vec<Finding>>,
+    wanted: watch::Receiver<Arc<BTreeSet<JwksSource>>>,
 }
 
 impl Planner {
@@ -69,15 +76,17 @@ impl Planner {
         // Unbounded, and bounded by its senders: each stream has at most two commands under way, ingestion one.
         let (commands, inbox) = mpsc::unbounded_channel();
         let (ended, end) = oneshot::channel();
+        let (wants, wanted) = watch::channel(Arc::default());
         std::thread::Builder::new()
             .name("planner".into())
             .spawn(move || {
-                State::new(roster, metrics).run(inbox);
+                State::new(roster, metrics, wants).run(inbox);
                 let _ = ended.send(());
             })?;
         let planner = Planner {
             commands,
             sources: watch::Sender::new(Vec::new()),
+            wanted,
         };
         Ok((planner, end))
     }
@@ -124,6 +133,11 @@ impl Planner {
         self.sources.borrow().clone()
     }
 
+    /// Where the keys are that some policy of the mesh needs.
+    pub fn wanted_keys(&self) -> watch::Receiver<Arc<BTreeSet<JwksSource>>> {
+        self.wanted.clone()
+    }
+
     /// The mesh as it is.
     pub async fn mesh(&self) -> Option<Mesh> {
         let (reply, answer) = oneshot::channel();
@@ -158,12 +172,18 @@ struct State {
     inbound: HashMap<Arc<InboundKey>, Inbound>,
     members: HashMap<ConnectionId, Member>,
     by_address: HashMap<IpAddr, BTreeSet<ConnectionId>>,
+    trust: Option<Arc<ServedTrust>>,
+    wants: watch::Sender<Arc<BTreeSet<JwksSource>>>,
     roster: Arc<Roster>,
     metrics: Metrics,
 }
 
 impl State {
-    fn new(roster: Arc<Roster>, metrics: Metrics) -> State {
+    fn new(
+        roster: Arc<Roster>,
+        metrics: Metrics,
+        wants: watch::Sender<Arc<BTreeSet<JwksSource>>>,
+    ) -> State {
         State {
             mesh: Mesh::default(),
             generator: Generator::default(),
@@ -171,6 +191,8 @@ impl State {
             inbound: HashMap::new(),
             members: HashMap::new(),
             by_address: HashMap::new(),
+            trust: None,
+            wants,
             roster,
             metrics,
         }
@@ -189,6 +211,8 @@ impl State {
                     self.apply(revision, &changes);
                     let _ = done.send(());
                 }
+                Command::Facts(changes) => self.apply(self.mesh.revision(), &changes),
+                Command::Trust(trust) => self.serve_trust(trust),
                 Command::Connect { id, proxy, reply } => {
                     let _ = reply.send(self.connect(id, proxy));
                 }
@@ -302,9 +326,13 @@ impl State {
         let own = inbound
             .and_then(|key| self.inbound.get(key))
             .map(|class| &class.sets);
-        match self.classes.get(outbound) {
+        let snapshot = match self.classes.get(outbound) {
             Some(class) => class.sets.snapshot(own, revision),
             None => Snapshot::new(revision),
+        };
+        match &self.trust {
+            Some(trust) => trust.add_to(snapshot),
+            None => snapshot,
         }
     }
 
@@ -318,18 +346,8 @@ impl State {
                 stale.insert(id);
             }
         }
-        for id in stale {
-            let Some(member) = self.members.get(&id) else {
-                continue;
-            };
-            let snapshot = self.snapshot(&member.outbound, member.inbound.as_ref());
-            member.snapshots.send_if_modified(|current| {
-                let differs = !current.same_content(&snapshot);
-                if differs {
-                    *current = Arc::new(snapshot);
-                }
-                differs
-            });
+        for id in &stale {
+            self.send_snapshot(id);
         }
         self.metrics
             .built(revision, started.elapsed(), self.classes.len());
@@ -337,7 +355,33 @@ impl State {
         self.roster.built(revision);
     }
 
-    /// Sizes of the mesh, counted only when they may have changed.
+    /// Hands a proxy what it should have now, if that is something else than before.
+    fn send_snapshot(&self, id: &ConnectionId) {
+        let Some(member) = self.members.get(id) else {
+            return;
+        };
+        let snapshot = self.snapshot(&member.outbound, member.inbound.as_ref());
+        member.snapshots.send_if_modified(|current| {
+            let differs = !current.same_content(&snapshot);
+            if differs {
+                *current = Arc::new(snapshot);
+            }
+            differs
+        });
+    }
+
+    /// Every proxy is offered the bundle, and refuses whom it denies.
+    fn serve_trust(&mut self, trust: Arc<ServedTrust>) {
+        let denied = trust.denied();
+        self.trust = Some(trust);
+        self.apply(self.mesh.revision(), &[denied]);
+        for id in self.members.keys() {
+            self.send_snapshot(id);
+        }
+        self.roster.tell();
+    }
+
+    /// Sizes of the mesh and what it wants fetched, looked at only when that may have changed.
     fn count(&self, changes: &[Change]) {
         let concerns = |kind: Kind| {
             changes.iter().any(|change| match change {
@@ -345,6 +389,16 @@ impl State {
                 Change::Delete(key) => key.kind == kind,
             })
         };
+        if concerns(Kind::RequestAuthentication) {
+            let wanted = Arc::new(self.mesh.wanted_keys());
+            self.wants.send_if_modified(|known| {
+                let differs = *known != wanted;
+                if differs {
+                    *known = wanted;
+                }
+                differs
+            });
+        }
         if concerns(Kind::MeshService) {
             self.metrics.services(self.mesh.services().count());
         }

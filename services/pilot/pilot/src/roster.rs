@@ -244,6 +244,11 @@ impl Roster {
         self.len() == 0
     }
 
+    /// Every stream.
+    pub fn connections(&self) -> Vec<Arc<Connection>> {
+        self.connections.read().values().cloned().collect()
+    }
+
     /// The newest stream of a proxy, by `pod.namespace`, `pod`, or node id.
     pub fn find(&self, name: &str) -> Option<Arc<Connection>> {
         let connections = self.connections.read();
@@ -258,7 +263,7 @@ impl Roster {
     /// Everything about every proxy.
     pub fn status(&self) -> PilotStatus {
         let built = self.revision();
-        let connections: Vec<_> = self.connections.read().values().cloned().collect();
+        let connections = self.connections();
         let mut proxies: Vec<_> = connections
             .iter()
             .map(|c| c.status(&self.pilot, built))
@@ -279,7 +284,7 @@ impl Roster {
     /// How far a revision has come on this Pilot.
     pub fn progress(&self, revision: u64) -> RevisionStatus {
         let built = self.revision();
-        let connections: Vec<_> = self.connections.read().values().cloned().collect();
+        let connections = self.connections();
         let mut status = RevisionStatus {
             revision,
             total: connections.len() as u64,

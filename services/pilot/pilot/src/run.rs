@@ -5,24 +5,30 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use bus::Bus;
 use config_source::FolderOptions;
+use identity::{Identity, accounts};
 use mesh_registry::Options;
 use prometheus::Registry;
-use service_kit::{PortsFile, Ready, ServeConfig, Stop, Tasks};
+use service_kit::tls::{Channel, ClientTls, Clients, ServerId, TlsServer, serve_tls};
+use service_kit::{ListenAddr, PortsFile, Ready, ServeConfig, Stop, Tasks};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use xds_core::Setup;
 
-use crate::ads::{Ads, Planned};
-use crate::args::Args;
+use crate::admit::Planned;
+use crate::ads::Ads;
+use crate::args::{Args, JwksArgs};
 use crate::debounce::{Debounce, debounce};
 use crate::debug::Api;
 use crate::galley::GalleyOptions;
+use crate::jwks::{Fetcher, Guard};
 use crate::metrics::Metrics;
 use crate::peers::Peers;
 use crate::planner::Planner;
 use crate::roster::Roster;
-use crate::{files, galley};
+use crate::{files, galley, jwks, trust};
 
 /// After SIGTERM everything has ended within this.
 const STOP_BOUND: Duration = Duration::from_secs(10);
@@ -50,6 +56,17 @@ pub enum RunError {
         /// What the system says.
         error: std::io::Error,
     },
+    /// The flags about identity make no sense together.
+    #[error(transparent)]
+    Identity(#[from] identity::ArgsError),
+    /// xDS in plaintext for other machines.
+    #[error(
+        "--grpc-addr {0}: other machines can reach this address, and nothing is encrypted there; use 127.0.0.1, and --secure-grpc-addr with --ca-addr for others"
+    )]
+    Plaintext(ListenAddr),
+    /// Galley cannot be spoken to over TLS.
+    #[error("--galley: {0}")]
+    Galley(#[from] service_kit::tls::ConnectError),
     /// A file of settings cannot be used.
     #[error("{file}: {reason}")]
     MeshConfig {
@@ -65,6 +82,7 @@ pub enum RunError {
 /// # Errors
 /// See [`RunError`].
 pub async fn run(args: Args, bus: Arc<dyn Bus>, stop: Stop) -> Result<(), RunError> {
+    let own = own_identity(&args)?;
     let registry = Registry::new();
     service_kit::register_process_metrics(&registry)?;
     let metrics = Metrics::new(&registry)?;
@@ -74,14 +92,23 @@ pub async fn run(args: Args, bus: Arc<dyn Bus>, stop: Stop) -> Result<(), RunErr
 
     let grpc = service_kit::bind(args.grpc_addr.to_string(), "grpc-addr").await?;
     let http = service_kit::bind(args.http_addr.to_string(), "http-addr").await?;
+    let secure = match &own {
+        Some(_) => {
+            let addr = args.secure_grpc_addr.to_string();
+            Some(service_kit::bind(addr, "secure-grpc-addr").await?)
+        }
+        None => None,
+    };
     let monitoring =
         service_kit::bind(args.common.monitoring_addr.to_string(), "monitoring-addr").await?;
     let mut ports = PortsFile::new();
-    for (name, listener) in [
+    let listeners = [
         ("grpc", &grpc),
         ("http", &http),
         ("monitoring", &monitoring),
-    ] {
+    ];
+    let secure_listener = secure.iter().map(|listener| ("grpc-tls", listener));
+    for (name, listener) in listeners.into_iter().chain(secure_listener) {
         ports.add(name, listener).map_err(|error| RunError::Io {
             what: name.into(),
             error,
@@ -133,21 +160,22 @@ pub async fn run(args: Args, bus: Arc<dyn Bus>, stop: Stop) -> Result<(), RunErr
         };
         debounce(arriving, planner.clone(), settings, metrics.clone())
     });
+    if let Some(dir) = &args.data_dir {
+        std::fs::create_dir_all(dir).map_err(|error| RunError::Io {
+            what: dir.display().to_string(),
+            error,
+        })?;
+    }
+    let kept = |name: &str| args.data_dir.as_ref().map(|dir| dir.join(name));
     if args.config_dir.is_empty() {
-        let file = match &args.data_dir {
-            Some(dir) => {
-                std::fs::create_dir_all(dir).map_err(|error| RunError::Io {
-                    what: dir.display().to_string(),
-                    error,
-                })?;
-                Some(dir.join("revision.pb"))
-            }
-            None => None,
-        };
         let options = GalleyOptions {
             address: args.galley.clone(),
+            tls: match &own {
+                Some(own) => Some(galley_over_tls(&args, own)?),
+                None => None,
+            },
             pilot: name,
-            file,
+            file: kept("revision.pb"),
         };
         tasks.spawn_infallible(
             "galley",
@@ -175,32 +203,59 @@ pub async fn run(args: Args, bus: Arc<dyn Bus>, stop: Stop) -> Result<(), RunErr
         );
     }
 
-    let peers = Peers::join(roster.clone(), bus).await?;
+    let (serves, served) = watch::channel(None);
+    if let Some(own) = &own {
+        tasks.spawn_infallible(
+            "trust",
+            trust::follow(
+                own.bundle(),
+                kept("trust.pb"),
+                planner.clone(),
+                serves,
+                metrics.clone(),
+                stop.clone(),
+            ),
+        );
+    }
+    spawn_jwks(&args.jwks, &tasks, &planner, &metrics, &stop)?;
+
+    let peers = Peers::join(roster.clone(), bus, served).await?;
     tasks.spawn("peers", peers.clone().run(stop.clone()));
 
     let ads = Ads {
         snapshots: Arc::new(Planned {
             planner: planner.clone(),
             ready: is_built,
+            check: args.xds_identity_check,
+            metrics: metrics.clone(),
         }),
         roster: roster.clone(),
         setup: Arc::new(Setup::default()),
         missing: Arc::new(pilot_core::generate::missing),
         metrics,
+        tls: false,
         stop: stop.clone(),
     };
-    tasks.spawn(
-        "xds",
-        service_kit::serve(grpc, ads.router(), ServeConfig::streams(), stop.clone()),
-    );
     let api = Api {
         roster,
         peers,
         planner: Some(planner),
     };
-    tasks.spawn(
-        "http",
-        service_kit::serve_http(http, api.router(), stop.clone()),
+    serve_all(
+        &tasks,
+        own,
+        Served {
+            ads,
+            api: api.router(),
+            clients: if args.xds_identity_check {
+                Clients::Required
+            } else {
+                Clients::Optional
+            },
+        },
+        (grpc, secure, http),
+        &ready,
+        &stop,
     );
     let endpoints = service_kit::http_router(registry, ready, service_kit::version!());
     tasks.spawn(
@@ -217,6 +272,103 @@ pub async fn run(args: Args, bus: Arc<dyn Bus>, stop: Stop) -> Result<(), RunErr
     tracing::info!(ports = ?ports.addrs(), "listening");
     tasks.join(STOP_BOUND).await?;
     Ok(())
+}
+
+/// Who this Pilot is. Without an identity, what it serves is for this machine only; xDS in plaintext is so in any case.
+fn own_identity(args: &Args) -> Result<Option<Identity>, RunError> {
+    if !args.grpc_addr.is_loopback() {
+        return Err(RunError::Plaintext(args.grpc_addr.clone()));
+    }
+    args.identity.check_listen("http-addr", &args.http_addr)?;
+    let data_dir = args.data_dir.clone().unwrap_or_else(|| "pilot-data".into());
+    Ok(args.identity.identity(accounts::PILOT, &data_dir)?)
+}
+
+fn galley_over_tls(args: &Args, own: &Identity) -> Result<Channel, RunError> {
+    let server = ServerId::spiffe(args.identity.id_of(accounts::GALLEY)?);
+    let tls = ClientTls::from(own.identities()).with_settings(own.settings().clone());
+    Ok(galley::over_tls(&args.galley, tls, server)?)
+}
+
+fn spawn_jwks(
+    args: &JwksArgs,
+    tasks: &Tasks,
+    planner: &Planner,
+    metrics: &Metrics,
+    stop: &Stop,
+) -> Result<(), RunError> {
+    let guard = Guard {
+        blocked: args.blocked_cidrs_in_jwks_uris.clone(),
+        allowed: args.allowed_cidrs_in_jwks_uris.clone(),
+    };
+    let fetcher =
+        Fetcher::new(guard, args.jwks_extra_roots.as_deref()).map_err(|error| RunError::Io {
+            what: "--jwks-extra-roots".into(),
+            error,
+        })?;
+    tasks.spawn_infallible(
+        "jwks",
+        jwks::follow(
+            fetcher,
+            args.jwks_refresh_interval,
+            planner.wanted_keys(),
+            planner.clone(),
+            metrics.clone(),
+            stop.clone(),
+        ),
+    );
+    Ok(())
+}
+
+/// What is served, and to whom over TLS.
+struct Served {
+    ads: Ads,
+    api: Router,
+    clients: Clients,
+}
+
+/// xDS in plaintext for this machine; with an identity also over TLS, and the API for those who have a role.
+fn serve_all(
+    tasks: &Tasks,
+    own: Option<Identity>,
+    served: Served,
+    (grpc, secure, http): (TcpListener, Option<TcpListener>, TcpListener),
+    ready: &Ready,
+    stop: &Stop,
+) {
+    let Served { ads, api, clients } = served;
+    let streams = ServeConfig::streams();
+    tasks.spawn(
+        "xds",
+        service_kit::serve(grpc, ads.clone().router(), streams.clone(), stop.clone()),
+    );
+    let Some(own) = own else {
+        tasks.spawn("http", service_kit::serve_http(http, api, stop.clone()));
+        return;
+    };
+    let tls = |clients| TlsServer {
+        settings: own.settings().clone(),
+        ..TlsServer::new(own.identities(), clients)
+    };
+    if let Some(secure) = secure {
+        let router = Ads { tls: true, ..ads }.router();
+        tasks.spawn(
+            "xds-tls",
+            serve_tls(secure, router, streams, tls(clients), stop.clone()),
+        );
+    }
+    let api = own.roles().require_by_method(api);
+    tasks.spawn(
+        "http",
+        serve_tls(
+            http,
+            api,
+            ServeConfig::default(),
+            tls(Clients::Required),
+            stop.clone(),
+        ),
+    );
+    tasks.spawn_infallible("identity", own.run(ready.clone(), stop.clone()));
 }
 
 fn default_name(grpc: Option<SocketAddr>) -> String {
