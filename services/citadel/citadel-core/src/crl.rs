@@ -8,7 +8,7 @@
 //! certificates of it live, lists are withheld as a whole rather than cutting those off, and revocation then rests on refused renewal and
 //! on the identities that every proxy denies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
@@ -89,20 +89,53 @@ pub enum Step {
     Make(Order),
 }
 
-/// Plans the lists. `ours`: issuers whose keys are at hand; `live`: every issuer that has certificates in use; `kept`: the lists now;
-/// `longest`: the longest life of a certificate.
+/// What lists are made from.
+#[derive(Clone, Debug)]
+pub struct Facts<'a> {
+    /// What is revoked.
+    pub in_force: &'a InForce,
+    /// What else goes on the list of an issuer, in order: from lists that came with a plugged-in authority.
+    pub also: &'a BTreeMap<String, Vec<Line>>,
+    /// Issuers whose keys are at hand.
+    pub ours: &'a [String],
+    /// Every issuer that has certificates in use.
+    pub live: &'a [String],
+    /// The lists now.
+    pub kept: &'a [Kept],
+    /// The longest life of a certificate.
+    pub longest: Duration,
+}
+
+impl Facts<'_> {
+    fn lists(&self, now: OffsetDateTime) -> BTreeMap<String, Vec<Line>> {
+        let mut lists = self.in_force.lists(now);
+        for (issuer, also) in self.also {
+            let lines = lists.entry(issuer.clone()).or_default();
+            let known: BTreeSet<String> = lines.iter().map(|line| line.serial.clone()).collect();
+            lines.extend(
+                also.iter()
+                    .filter(|line| !known.contains(&line.serial))
+                    .cloned(),
+            );
+            lines.sort();
+        }
+        lists
+    }
+}
+
+/// Plans the lists.
 ///
 /// A list is made anew when what is on it has changed, except that expired certificates alone may stay on it; when a third of its validity
 /// is over; or when the clock says that it was made in the future.
-pub fn plan(
-    in_force: &InForce,
-    ours: &[String],
-    live: &[String],
-    kept: &[Kept],
-    longest: Duration,
-    now: OffsetDateTime,
-) -> Plan {
-    let lists = in_force.lists(now);
+pub fn plan(facts: &Facts<'_>, now: OffsetDateTime) -> Plan {
+    let Facts {
+        ours,
+        live,
+        kept,
+        longest,
+        ..
+    } = facts;
+    let lists = facts.lists(now);
     if lists.is_empty() {
         return Plan::None;
     }
@@ -114,10 +147,10 @@ pub fn plan(
     if !foreign.is_empty() {
         return Plan::Withheld(foreign);
     }
-    let validity = LEAST_VALIDITY.max(longest * 2);
+    let validity = LEAST_VALIDITY.max(*longest * 2);
     let step = |issuer: &String| {
         let before = kept.iter().find(|list| list.issuer == *issuer);
-        if let Some(list) = before.filter(|list| stands(list, in_force, now)) {
+        if let Some(list) = before.filter(|list| stands(list, facts, now)) {
             return Step::Keep(list.clone());
         }
         Step::Make(Order {
@@ -140,11 +173,11 @@ fn seconds(now: OffsetDateTime) -> u64 {
     u64::try_from(now.unix_timestamp()).unwrap_or(1)
 }
 
-fn stands(list: &Kept, in_force: &InForce, now: OffsetDateTime) -> bool {
+fn stands(list: &Kept, facts: &Facts<'_>, now: OffsetDateTime) -> bool {
     let Ok(made_at) = OffsetDateTime::from_unix_timestamp(list.made_at) else {
         return false;
     };
-    let then: BTreeMap<String, Vec<Line>> = in_force.lists(made_at);
+    let then = facts.lists(made_at);
     let unchanged = content(then.get(&list.issuer).map_or(&[], Vec::as_slice)) == list.content;
     let third = (list.next_update - list.made_at) / 3;
     let at = now.unix_timestamp();
@@ -198,7 +231,15 @@ mod tests {
     }
 
     fn check(in_force: &InForce, ours: &[&str], kept: &[Kept], now: i64) -> Plan {
-        plan(in_force, &names(ours), &[], kept, LONGEST, at(now))
+        let facts = Facts {
+            in_force,
+            also: &BTreeMap::new(),
+            ours: &names(ours),
+            live: &[],
+            kept,
+            longest: LONGEST,
+        };
+        plan(&facts, at(now))
     }
 
     /// Makes what the plan orders; the list's text is its number.
@@ -270,18 +311,63 @@ mod tests {
     #[test]
     fn lists_are_withheld_while_an_issuer_lives_whose_key_is_gone() {
         let one = revoked(&[("a", "k", 9 * DAY)]);
-        let plan = plan(
-            &one,
-            &names(&["k"]),
-            &names(&["gone", "k"]),
-            &[],
-            LONGEST,
-            at(DAY),
-        );
+        let facts = Facts {
+            in_force: &one,
+            also: &BTreeMap::new(),
+            ours: &names(&["k"]),
+            live: &names(&["gone", "k"]),
+            kept: &[],
+            longest: LONGEST,
+        };
+        let plan = plan(&facts, at(DAY));
         assert_eq!(plan, Plan::Withheld(names(&["gone"])));
         assert_eq!(
             check(&revoked(&[("a", "gone", 9 * DAY)]), &["k"], &[], DAY),
             Plan::Withheld(names(&["gone"]))
         );
+    }
+
+    #[test]
+    fn lists_that_came_with_an_authority_are_merged() {
+        let line = |serial: &str| Line {
+            serial: serial.into(),
+            at: 7,
+            hold: true,
+        };
+        let also = BTreeMap::from([("k".to_owned(), vec![line("a"), line("z")])]);
+        for (in_force, want) in [
+            (InForce::default(), vec!["a", "z"]),
+            (
+                revoked(&[("b", "k", 9 * DAY), ("a", "k", 9 * DAY)]),
+                vec!["a", "b", "z"],
+            ),
+        ] {
+            let mut facts = Facts {
+                in_force: &in_force,
+                also: &also,
+                ours: &names(&["k"]),
+                live: &[],
+                kept: &[],
+                longest: LONGEST,
+            };
+            let Plan::Lists(steps) = plan(&facts, at(DAY)) else {
+                panic!("no lists")
+            };
+            let Step::Make(order) = &steps[0] else {
+                panic!("kept")
+            };
+            let serials: Vec<&str> = order
+                .lines
+                .iter()
+                .map(|line| line.serial.as_str())
+                .collect();
+            assert_eq!(serials, want);
+            let kept = [order.kept(String::new())];
+            facts.kept = &kept;
+            assert_eq!(
+                plan(&facts, at(DAY + 1)),
+                Plan::Lists(vec![Step::Keep(kept[0].clone())])
+            );
+        }
     }
 }

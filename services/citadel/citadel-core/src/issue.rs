@@ -209,7 +209,12 @@ pub fn issue(
 
 /// The journal's name of the key that signs.
 pub fn issuer(authority: &Authority) -> String {
-    let digest = digest::digest(&digest::SHA256, authority.certificate().spki_der());
+    issuer_of(authority.certificate())
+}
+
+/// The journal's name of the key of a signing certificate.
+pub fn issuer_of(certificate: &pki::Certificate) -> String {
+    let digest = digest::digest(&digest::SHA256, certificate.spki_der());
     crate::policy::token::hex(digest.as_ref())
 }
 

@@ -6,6 +6,7 @@
 //! [`rotation`] is the life of the roots, [`revocation`] what is taken back, [`crl`] how proxies are told, [`journal`] how all of it is remembered.
 
 pub mod issue;
+pub mod bundle;
 pub mod crl;
 pub mod journal;
 pub mod limits;

@@ -48,7 +48,7 @@ pub struct Ledger {
 
 /// Revocations as this replica last read them.
 #[derive(Clone, Debug, Default)]
-struct Known {
+pub(crate) struct Known {
     version: u64,
     in_force: Arc<InForce>,
 }

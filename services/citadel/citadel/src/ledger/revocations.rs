@@ -176,6 +176,11 @@ impl Ledger {
         (known.version, known.in_force.clone())
     }
 
+    /// Tells when this replica learns of a revocation or a lift.
+    pub(crate) fn revocations_changed(&self) -> watch::Receiver<Known> {
+        self.revoked.subscribe()
+    }
+
     /// Revokes what was checked by [`citadel_core::revocation::check`]: resolves it to live certificates of the journal, and refuses what
     /// it means from this moment on, on every replica.
     ///
