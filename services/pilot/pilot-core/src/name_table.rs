@@ -60,7 +60,9 @@ pub fn name_table(view: &View, key: &OutboundKey) -> Vec<Arc<Encoded>> {
 
 /// Whether the table of a class may be another one when the endpoints of this host are.
 pub fn follows_endpoints(view: &View, host: &Hostname) -> bool {
-    view.services.get(host).is_some_and(|service| is_headless(service))
+    view.services
+        .get(host)
+        .is_some_and(|service| is_headless(service))
 }
 
 fn is_headless(service: &Service) -> bool {
