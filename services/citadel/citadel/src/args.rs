@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use citadel_core::limits::Rate;
+use citadel_core::names::NamedAccount;
 use citadel_core::policy::impersonation::TrustedAccounts;
 use mesh_types::{SpiffeId, TrustDomain, check_configured_trust_domain};
 use service_kit::tls::TlsVersion;
@@ -51,6 +52,10 @@ pub struct Args {
     /// Where the journal, the keys and everything else is kept: sqlite://FILE or postgres://user:password@host/database
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub store: Option<String>,
+
+    /// File with 32 random bytes (as they are, hexadecimal or base64) that seal the keys of roots in the store
+    #[arg(long, env = "CITADEL_KEY_ENCRYPTION_KEY_FILE", value_name = "FILE")]
+    pub key_encryption_key_file: Option<PathBuf>,
 
     /// Where news goes: memory: or nats://host:4222
     #[arg(
@@ -101,6 +106,10 @@ pub struct Args {
         value_delimiter = ','
     )]
     pub server_names: Vec<String>,
+
+    /// Host name of any service account's certificate: [NAMESPACE/]ACCOUNT=HOST; repeatable, or separated by commas
+    #[arg(long, value_name = "ACCOUNT=HOST", value_delimiter = ',')]
+    pub names: Vec<NamedAccount>,
 
     /// Revision of the control plane: istiod-REVISION is one of its host names
     #[arg(long, env = "REVISION", value_name = "NAME", default_value = "")]

@@ -1,3 +1,24 @@
 //! The `citadel` program.
 
-fn main() {}
+use citadel::Args;
+use clap::Parser as _;
+use service_kit::Stop;
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    args.common.init_logs()?;
+    service_kit::tls::install_provider();
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(async {
+            let stop = Stop::new();
+            service_kit::signals(&stop)?;
+            let options = bus::BusOptions {
+                name: "citadel".into(),
+                ..Default::default()
+            };
+            let bus = bus::connect(&args.bus, &options).await?;
+            Ok(citadel::run(args, bus, stop).await?)
+        })
+}

@@ -22,9 +22,9 @@ use tonic::{Extensions, Request, Response, Status};
 use crate::ledger::{
     Integrity, Ledger, Query, RevokeError, TokenError, journal_entry, revocation_message, target_of,
 };
+use crate::roots::Roots;
 use crate::rotate::{Rotor, RotorError};
 use crate::socket::OverSocket;
-use crate::trust_service::Bundles;
 
 /// Longest request.
 const MAX_REQUEST: usize = 64 << 10;
@@ -44,10 +44,10 @@ pub struct OperatorService {
     pub roles: Roles,
     /// The ledger.
     pub ledger: Ledger,
-    /// The roots.
+    /// The rotation of the root.
     pub rotor: Rotor,
-    /// The newest bundle.
-    pub bundles: Bundles,
+    /// What signs, and what is trusted.
+    pub roots: Arc<Roots>,
     /// Ours.
     pub trust_domain: TrustDomain,
     /// Our name.
@@ -110,14 +110,14 @@ impl Operator for OperatorService {
             Ok::<_, StoreError>((leader, live, position))
         };
         let (leader, live, position) = read.await.map_err(|error| away(&error))?;
-        let bundle = self.bundles.borrow().clone();
+        let bundle = self.roots.bundles().borrow().clone();
         let integrity = self.ledger.integrity().borrow().clone();
         Ok(Response::new(CaStatus {
             replica: self.replica.to_string(),
-            leader,
+            leader: Roots::replica_of(&leader).to_owned(),
             trust_domain: self.trust_domain.to_string(),
-            mode: self.rotor.mode(),
-            authorities: self.rotor.authorities(),
+            mode: self.roots.mode().as_str().into(),
+            authorities: self.roots.authorities(),
             bundle: bundle.map(|bundle| (*bundle).clone()),
             rotation: Some(self.rotor.rotation()),
             live_certificates: live,
@@ -194,7 +194,7 @@ impl Operator for OperatorService {
             certificates = revoked.certificates.len(),
             "revoked"
         );
-        self.rotor.nudge();
+        self.roots.nudge();
         Ok(Response::new(revocation_message(&revoked)))
     }
 
@@ -209,7 +209,7 @@ impl Operator for OperatorService {
             .lift(asked.id, asked.reason.trim(), &requester, now);
         let lifted = lifted.await.map_err(revoke_status)?;
         tracing::warn!(id = lifted.id, requester, "revocation lifted");
-        self.rotor.nudge();
+        self.roots.nudge();
         Ok(Response::new(revocation_message(&lifted)))
     }
 
@@ -265,7 +265,7 @@ impl Operator for OperatorService {
             }
         })?;
         tracing::info!(id = made.id, identity = id, requester, "join token made");
-        let bundle = self.bundles.borrow().clone();
+        let bundle = self.roots.bundles().borrow().clone();
         Ok(Response::new(JoinToken {
             token: made.token.to_string(),
             id: made.id,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use citadel_core::issue::{self, Policy, Request};
 use citadel_core::names::{CITADEL, ControlPlane};
 use citadel_core::policy::{Attestation, Caller};
+use mesh_api::citadel::TrustBundle;
 use mesh_types::SpiffeId;
 use pki::{KeyType, PrivateKey, Renewal, csr};
 use service_kit::tls::{TlsIdentity, Trust, read_trust};
@@ -14,7 +15,7 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use crate::ledger::{Ledger, Query};
-use crate::roots::{Signing, Signings};
+use crate::roots::{Bundles, Signing, Signings};
 
 /// What a certificate of our own is made with.
 pub struct Own {
@@ -31,25 +32,32 @@ pub struct Own {
 }
 
 /// Keeps our identity in date until `stop`.
-pub async fn keep(own: Own, mut signings: Signings, ready: Ready, stop: Stop) {
+pub async fn keep(
+    own: Own,
+    mut signings: Signings,
+    mut bundles: Bundles,
+    ready: Ready,
+    stop: Stop,
+) {
     let condition = ready.condition("identity", "our own certificate");
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
     // Under which key, and when it is renewed.
     let mut held: Option<(String, tokio::time::Instant)> = None;
     loop {
         let signing = signings.borrow_and_update().clone();
+        let bundle = bundles.borrow_and_update().clone();
         let mut wait = Duration::from_secs(3600);
-        if let Some(signing) = signing {
-            let signer = signing.fingerprint();
+        if let (Some(signing), Some(bundle)) = (signing, bundle) {
+            let signer = signing.issuer.clone();
             let due = held
                 .as_ref()
                 .is_none_or(|(of, at)| *of != signer || *at <= tokio::time::Instant::now());
             let outcome = if due {
-                own.renew(&signing)
+                own.renew(&signing, &bundle)
                     .await
                     .map(|delay| held = Some((signer, tokio::time::Instant::now() + delay)))
             } else {
-                own.retrust(&signing)
+                own.retrust(&bundle)
             };
             match outcome {
                 Ok(()) => {
@@ -73,6 +81,7 @@ pub async fn keep(own: Own, mut signings: Signings, ready: Ready, stop: Stop) {
         tokio::select! {
             () = stop.wait() => return,
             changed = signings.changed() => if changed.is_err() { return stop.wait().await },
+            changed = bundles.changed() => if changed.is_err() { return stop.wait().await },
             () = tokio::time::sleep(wait) => {}
         }
     }
@@ -80,7 +89,7 @@ pub async fn keep(own: Own, mut signings: Signings, ready: Ready, stop: Stop) {
 
 impl Own {
     /// A new key and certificate; says after which time it is due again.
-    async fn renew(&self, signing: &Signing) -> Result<Duration, String> {
+    async fn renew(&self, signing: &Signing, bundle: &TrustBundle) -> Result<Duration, String> {
         let words = |error: &dyn std::fmt::Display| error.to_string();
         let id = self.plane.id(CITADEL).map_err(|error| words(&error))?;
         let key = PrivateKey::generate(KeyType::EcP256).map_err(|error| words(&error))?;
@@ -103,15 +112,15 @@ impl Own {
             hosts: self.plane.hosts(&caller.identity),
         };
         let now = OffsetDateTime::now_utc();
-        let (authority, bundle) = (&signing.authority, &signing.bundle_pem);
-        let issued = issue::issue(authority, bundle, request, self.policy, rand::random(), now);
+        let (authority, roots) = (&signing.authority, &signing.bundle_pem);
+        let issued = issue::issue(authority, roots, request, self.policy, rand::random(), now);
         let issued = issued.map_err(|error| words(&error))?;
         let not_after = OffsetDateTime::from_unix_timestamp(issued.entry.not_after);
         let not_after = not_after.map_err(|error| words(&error))?;
         let recorded = self.ledger.record_issued(issued.entry, None).await;
         recorded.map_err(|error| words(&error))?;
         let (_, chain) = issued.chain.split_last().ok_or("no chain")?;
-        let trust = Arc::new(trust(signing)?);
+        let trust = Arc::new(trust(bundle)?);
         let identity = TlsIdentity::new(&chain.concat(), &key.to_pkcs8_pem(), trust);
         let identity = identity.map_err(|error| words(&error))?;
         self.identities.send_replace(Some(Arc::new(identity)));
@@ -134,8 +143,8 @@ impl Own {
     }
 
     /// The same certificate with the newest trust.
-    fn retrust(&self, signing: &Signing) -> Result<(), String> {
-        let trust = trust(signing)?;
+    fn retrust(&self, bundle: &TrustBundle) -> Result<(), String> {
+        let trust = trust(bundle)?;
         self.identities.send_if_modified(|identity| match identity {
             Some(held) if **held.trust() != trust => {
                 *held = Arc::new(held.with_trust(Arc::new(trust)));
@@ -147,9 +156,9 @@ impl Own {
     }
 }
 
-fn trust(signing: &Signing) -> Result<Trust, String> {
-    let domain = signing.bundle.trust_domain.parse();
-    let domain = domain.map_err(|error| format!("{error}"))?;
-    read_trust(domain, &signing.bundle_pem, &signing.bundle.crls.concat())
+fn trust(bundle: &TrustBundle) -> Result<Trust, String> {
+    let domain = bundle.trust_domain.parse();
+    let domain = domain.map_err(|error: mesh_types::SpiffeError| error.to_string())?;
+    read_trust(domain, &bundle.roots.concat(), &bundle.crls.concat())
         .map_err(|error| error.to_string())
 }

@@ -11,11 +11,12 @@ use mesh_api::citadel::trust_server::{Trust, TrustServer};
 use mesh_api::citadel::{TrustBundle, WatchRequest};
 use prost::Message as _;
 use service_kit::{Ready, Stop};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::service::Routes;
 use tonic::{Request, Status};
 
 use crate::metrics::Metrics;
+use crate::roots::Bundles;
 
 /// Subject of the news: a [`TrustBundle`] with generation and digest alone.
 pub const TRUST_SUBJECT: &str = "flotilla.citadel.trust";
@@ -25,9 +26,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Streams at once. There are a few for each service; agents hear of trust from Pilot, unless they have none.
 const MOST: usize = 50_000;
-
-/// The newest bundle; `None` before the first.
-pub type Bundles = watch::Receiver<Option<Arc<TrustBundle>>>;
 
 /// The service.
 #[derive(Clone)]
