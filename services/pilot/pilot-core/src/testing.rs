@@ -63,6 +63,23 @@ impl World {
         self.change([(Key::new(kind, namespace, name), None)].into())
     }
 
+    /// Adds or replaces a fact that is not configuration.
+    pub(crate) fn fact(&mut self, key: Key, body: impl Into<mesh_config::Body>) -> Delta {
+        let meta = mesh_config::Meta {
+            key: key.clone(),
+            created_us: 0,
+            labels: Default::default(),
+            annotations: Default::default(),
+        };
+        self.fact_object(mesh_config::Object::new(meta, body.into()))
+    }
+
+    /// Adds or replaces an object that nobody has checked.
+    pub(crate) fn fact_object(&mut self, object: mesh_config::Object) -> Delta {
+        let key = object.meta.key.clone();
+        self.change([(key, Some(Arc::new(object)))].into())
+    }
+
     fn change(&mut self, changes: ChangeSet) -> Delta {
         let normal = self.registry.apply(&changes);
         let changes: Vec<Change> = normal

@@ -40,6 +40,8 @@ use plan::{ListenerPlan, Stack};
 pub(crate) use convert::cidr;
 pub use facts::Facts;
 pub(crate) use inbound::captured_targets;
+#[cfg(test)]
+pub(crate) use tests::accepted_by_envoy;
 pub use vips::Vips;
 
 /// Everything that one outbound or gateway listener is made from.

@@ -13,6 +13,8 @@ use envoy_api::envoy::r#type::matcher::v3::{
     list_matcher, path_matcher,
 };
 
+use mesh_config::resource::authorization_policy::path_template;
+
 use super::text::{self, Pattern};
 use crate::listeners::cidr;
 
@@ -97,19 +99,19 @@ pub fn method(value: &str) -> Permission {
 }
 
 /// Path of the request without query; `{*}` stands for one segment, `{**}` for the rest.
-pub fn path(value: &str) -> Permission {
-    if value.contains("{*}") || value.contains("{**}") {
+pub fn path(value: &str) -> Result<Permission, Unfit> {
+    if path_template(value).map_err(|_| Unfit)? {
         let template = UriTemplateMatchConfig {
             path_template: value.replace("{**}", "**").replace("{*}", "*"),
         };
-        return allow(permission::Rule::UriTemplate(any::extension(
+        return Ok(allow(permission::Rule::UriTemplate(any::extension(
             "uri-template",
             &template,
-        )));
+        ))));
     }
-    allow(permission::Rule::UrlPath(PathMatcher {
+    Ok(allow(permission::Rule::UrlPath(PathMatcher {
         rule: Some(path_matcher::Rule::Path(text::matcher(value))),
-    }))
+    })))
 }
 
 /// Port of the workload.
@@ -193,10 +195,16 @@ pub fn remote_ip(value: &str) -> Result<Principal, Unfit> {
 }
 
 /// A header of the request.
-pub fn header(name: &str, value: &str) -> Principal {
-    who(principal::Identifier::Header(text::header(
+pub fn header(name: &str, value: &str) -> Result<Principal, Unfit> {
+    // Envoy refuses a listener with a name that no header can have.
+    let plain = name.strip_prefix(':').unwrap_or(name);
+    let letters = |b: u8| b.is_ascii_graphic() && !b"\"(),/:;<=>?@[\\]{}".contains(&b);
+    if plain.is_empty() || !plain.bytes().all(letters) {
+        return Err(Unfit);
+    }
+    Ok(who(principal::Identifier::Header(text::header(
         name, value, false,
-    )))
+    ))))
 }
 
 /// Identity of the token, `ISSUER/SUBJECT`, divided at the last `/`.

@@ -49,7 +49,16 @@ impl Authorizer {
             "" => None,
             code => Some(StatusCode::try_from(code.parse::<i32>().ok()?).ok()?),
         };
-        Some(Authorizer {
+        let body = match &spec {
+            ExtAuthz::Http(http) => &http.include_request_body_in_check,
+            ExtAuthz::Grpc(grpc) => &grpc.include_request_body_in_check,
+        };
+        // What Envoy refuses would cost the proxy its listeners.
+        let refused = body
+            .as_ref()
+            .is_some_and(|body| body.max_request_bytes == 0)
+            || matches!(&spec, ExtAuthz::Http(http) if !is_accepted(http));
+        (!refused).then(|| Authorizer {
             spec,
             host: host.clone(),
             port,
@@ -159,6 +168,16 @@ impl Authorizer {
             ..common
         }
     }
+}
+
+/// Whether Envoy takes a path prefix and headers.
+fn is_accepted(http: &ExtAuthzHttp) -> bool {
+    let clean = |text: &String| !text.chars().any(char::is_control);
+    let named = |name: &String| !name.is_empty() && !name.contains(':') && clean(name);
+    let mut added = http.include_additional_headers_in_check.iter();
+    (http.path_prefix.is_empty() || http.path_prefix.starts_with('/'))
+        && clean(&http.path_prefix)
+        && added.all(|(name, value)| named(name) && clean(value))
 }
 
 /// Holds for what the shadow before it noted for an authorizer. The whole name is compared, up to the bracket that no name has: `a` is not

@@ -133,7 +133,7 @@ fn operation(all: &mut All<'_, Permission>, to: &Operation) -> Result<(), Unfit>
     use attribute::{host, method, path, port};
     all.add(Need::Http, &to.hosts, &to.not_hosts, |v| Ok(host(v)))?;
     all.add(Need::Http, &to.methods, &to.not_methods, |v| Ok(method(v)))?;
-    all.add(Need::Http, &to.paths, &to.not_paths, |v| Ok(path(v)))?;
+    all.add(Need::Http, &to.paths, &to.not_paths, path)?;
     all.add(Need::Connection, &to.ports, &to.not_ports, port)
 }
 
@@ -230,9 +230,7 @@ fn when(
         key => {
             let (name, inner) = bracketed(key).ok_or(Unfit)?;
             match name {
-                "request.headers" => {
-                    principals.add(Http, is, not, |v| Ok(attribute::header(inner, v)))
-                }
+                "request.headers" => principals.add(Http, is, not, |v| attribute::header(inner, v)),
                 "request.auth.claims" => {
                     let path = claim_path(inner);
                     principals.add(Token, is, not, |v| Ok(attribute::claim(&path, v)))

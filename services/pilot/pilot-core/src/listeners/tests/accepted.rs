@@ -58,7 +58,7 @@ fn bootstrap(yaml: &str, proxy: &Proxy) -> Value {
 }
 
 #[track_caller]
-fn check(yaml: &str, proxy: &Proxy) {
+pub(crate) fn check(yaml: &str, proxy: &Proxy) {
     let bootstrap = bootstrap(yaml, proxy);
     let made = &bootstrap["staticResources"];
     assert!(made["listeners"].as_array().unwrap().len() > 1, "{made:#}");

@@ -8,5 +8,6 @@ mod outbounds;
 mod summary;
 mod world;
 
+pub(crate) use accepted::check as accepted_by_envoy;
 pub use summary::{listener, message};
 pub use world::World;
