@@ -1,8 +1,24 @@
 //! Citadel: who is who. Issues SPIFFE certificates, keeps the journal of them, announces whom to trust, rotates roots.
 //!
 //! This crate listens, stores and asks; what is decided is decided in `citadel-core`.
+//!
+//! Start reading at [`run`](run()), then `desk` (from a caller's request to its certificate) and [`ledger`] (what is kept).
 
+pub mod args;
+mod ca_service;
 mod callers;
+mod desk;
 mod https;
 pub mod ledger;
 mod metrics;
+mod operator;
+mod own;
+pub mod roots;
+pub mod rotate;
+mod run;
+mod socket;
+mod trust_service;
+
+pub use args::Args;
+pub use run::{RunError, run};
+pub use trust_service::TRUST_SUBJECT;
