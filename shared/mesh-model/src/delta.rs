@@ -37,6 +37,8 @@ pub struct Delta {
     pub sidecars: BTreeSet<Key>,
     /// Gateways that came, went or changed.
     pub gateways: BTreeSet<Key>,
+    /// Secrets that came, went or changed.
+    pub secrets: BTreeSet<Key>,
     /// PeerAuthentications that came, went or changed.
     pub peer_authentications: BTreeSet<Key>,
     /// AuthorizationPolicies, RequestAuthentications and fetched keys that came, went or changed.

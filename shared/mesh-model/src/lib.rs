@@ -43,6 +43,7 @@ pub use resolved::{
 pub use scope::touch::Touch;
 pub use security::identities::{EndpointPeers, service_identities};
 pub use security::peer::{PeerMode, PeerModes};
+pub use security::secrets::{SecretRef, Secrets};
 pub use view::{
     EgressListener, GatewayServer, IngressListener, MergedServer, ServiceTarget, View, ViewKey,
 };

@@ -275,6 +275,9 @@ impl Mesh {
                 self.gateways.remove(old);
                 delta.gateways.insert(key.clone());
             }
+            Body::Secret(_) => {
+                delta.secrets.insert(key.clone());
+            }
             Body::PeerAuthentication(spec) => {
                 self.peers.remove(old, spec);
                 delta.peer_authentications.insert(key.clone());
@@ -317,6 +320,9 @@ impl Mesh {
             Body::Gateway(spec) => {
                 self.gateways.insert(object, spec);
                 delta.gateways.insert(key.clone());
+            }
+            Body::Secret(_) => {
+                delta.secrets.insert(key.clone());
             }
             Body::PeerAuthentication(spec) => {
                 self.peers.insert(object, spec);
@@ -469,6 +475,7 @@ fn is_read(object: &Arc<Object>) -> bool {
         | Body::DestinationRule(_)
         | Body::Gateway(_)
         | Body::Sidecar(_)
+        | Body::Secret(_)
         | Body::PeerAuthentication(_)
         | Body::RequestAuthentication(_)
         | Body::AuthorizationPolicy(_)
@@ -482,7 +489,6 @@ fn is_read(object: &Arc<Object>) -> bool {
         | Body::Service(_)
         | Body::EndpointSlice(_)
         | Body::Pod(_)
-        | Body::Secret(_)
         | Body::ConfigMap(_)
         | Body::ServiceEntry(_)
         | Body::WorkloadEntry(_) => false,

@@ -474,6 +474,8 @@ pub(crate) fn everything(view: &View) -> String {
     );
     let _ = writeln!(out, "servers {}", servers(view));
     let _ = writeln!(out, "peers {:?}", view.peers);
+    let secrets = view.secrets.iter().map(|(name, o)| (name, o.version));
+    let _ = writeln!(out, "secrets {:?}", secrets.collect::<Vec<_>>());
     out
 }
 

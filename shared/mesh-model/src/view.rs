@@ -10,7 +10,9 @@ use mesh_config::resource::sidecar::{CaptureMode, IstioIngressListener, Outbound
 use mesh_types::{Hostname, Labels, Protocol};
 
 use crate::endpoints::ScopedEndpoints;
-use crate::{DestinationRule, PeerModes, Policies, ProxyKind, Service, Sidecar, VirtualService};
+use crate::{
+    DestinationRule, PeerModes, Policies, ProxyKind, Secrets, Service, Sidecar, VirtualService,
+};
 
 /// Everything that scoping reads from a proxy: proxies of equal keys share a view.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,6 +61,8 @@ pub struct View {
     pub aliases: Arc<BTreeMap<Hostname, Vec<Hostname>>>,
     /// Router: merged servers by (port, bind), in order. Sidecar: empty.
     pub servers: Arc<[MergedServer]>,
+    /// Router: the Secrets of its namespace that its servers and rules name. Sidecar: empty.
+    pub secrets: Arc<Secrets>,
     /// Sidecar: with or without mutual TLS, by port of the workload. Router: what is said where nothing is.
     pub peers: Arc<PeerModes>,
     /// What decides about requests that its proxies accept.

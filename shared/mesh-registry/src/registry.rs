@@ -110,8 +110,14 @@ impl Registry {
                 | Kind::MeshJwks => {
                     out.insert(key.clone(), object.clone());
                 }
-                // Credentials and texts are read where they are used, never handed to every Pilot.
-                Kind::Secret | Kind::ConfigMap => {}
+                // Of Secrets only those that gateways may show.
+                Kind::Secret => {
+                    let shown = object.clone().filter(|object| {
+                        matches!(&object.body, Body::Secret(secret) if secret.is_credential())
+                    });
+                    out.insert(key.clone(), shown);
+                }
+                Kind::ConfigMap => {}
             }
         }
         for name in touched {

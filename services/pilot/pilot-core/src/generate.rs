@@ -24,7 +24,8 @@ use self::changes::Changes;
 use self::cluster_sets::Known;
 use self::sets::{Edits, Sets};
 use crate::clusters::{self, Planner};
-use crate::{InboundKey, Memos, Options, OutboundKey, endpoints, listeners, routes};
+use crate::name_table::{follows_endpoints, name_table};
+use crate::{InboundKey, Memos, Options, OutboundKey, endpoints, listeners, routes, secrets};
 
 pub use cluster_sets::ClusterSets;
 pub use render::{Rendered, render};
@@ -48,6 +49,10 @@ pub struct ClassSets {
     pub lds: Arc<Set>,
     /// RouteConfigurations that the listeners refer to.
     pub rds: Arc<Set>,
+    /// Table of names, for agents that answer DNS.
+    pub nds: Arc<Set>,
+    /// Credentials of a router.
+    pub sds: Arc<Set>,
 }
 
 /// What sidecars of one inbound class get besides.
@@ -90,6 +95,8 @@ impl Generator {
             clusters,
             lds: self.sets.of(made.resources),
             rds: self.sets.of(rds),
+            nds: self.sets.of(name_table(view, key)),
+            sds: self.sets.of(secrets::secrets(view, key, &self.memos)),
         }
     }
 
@@ -118,6 +125,18 @@ impl Generator {
                     .updated(planner, &changes, &self.sets, &self.memos)
             });
             new.view = new.clusters.lend(view);
+        }
+        if changes.secrets {
+            let made = secrets::secrets(view, key, &self.memos);
+            new.sds = self.sets.exchanged(&old.sds, made);
+        }
+        let mut moved = changes.endpoint_hosts.iter();
+        if key.dns_capture
+            && (changes.listeners
+                || !changes.cluster_hosts.is_empty()
+                || moved.any(|host| follows_endpoints(view, host)))
+        {
+            new.nds = self.sets.exchanged(&old.nds, name_table(view, key));
         }
         if changes.listeners {
             let made = listeners(view, key, &self.memos);
@@ -166,6 +185,8 @@ impl ClassSets {
             .with(TypeId::Eds, layers(&self.clusters.eds, None))
             .with(TypeId::Lds, layers(&self.lds, inbound.map(|i| &i.lds)))
             .with(TypeId::Rds, layers(&self.rds, None))
+            .with(TypeId::Nds, layers(&self.nds, None))
+            .with(TypeId::Sds, layers(&self.sds, None))
     }
 }
 

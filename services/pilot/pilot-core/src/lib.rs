@@ -13,10 +13,12 @@ pub mod endpoints;
 pub mod generate;
 pub mod listeners;
 pub mod memo;
+pub mod name_table;
 pub mod naming;
 mod proto;
 pub mod proxy_config;
 pub mod routes;
+pub mod secrets;
 pub mod security;
 #[cfg(test)]
 mod testing;

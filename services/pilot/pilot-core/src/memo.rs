@@ -173,6 +173,8 @@ pub struct Memos {
     pub listeners: crate::listeners::ListenerMemos,
     /// Of [`crate::routes`].
     pub routes: crate::routes::RouteMemos,
+    /// Of [`crate::secrets`].
+    pub secrets: crate::secrets::SecretMemos,
     pieces: Mutex<Pieces>,
     /// What is the same for everything that is made.
     pub options: Options,
@@ -247,6 +249,7 @@ impl Memos {
         self.endpoints.stats(&mut out);
         self.listeners.stats(&mut out);
         self.routes.stats(&mut out);
+        self.secrets.stats(&mut out);
         out
     }
 }

@@ -238,6 +238,27 @@ pub struct Secret {
     pub string_data: BTreeMap<String, String>,
 }
 
+impl Secret {
+    /// The value of a key; `None` if there is none, or it is no base64.
+    pub fn value(&self, key: &str) -> Option<Vec<u8>> {
+        use base64::Engine as _;
+        if let Some(text) = self.string_data.get(key) {
+            return Some(text.clone().into_bytes());
+        }
+        let text: String = self.data.get(key)?.split_ascii_whitespace().collect();
+        base64::engine::general_purpose::STANDARD.decode(text).ok()
+    }
+
+    /// Whether it has the keys of a credential of gateways: a certificate with its key, or a CA.
+    pub fn is_credential(&self) -> bool {
+        let has = |key: &str| self.data.contains_key(key) || self.string_data.contains_key(key);
+        has("tls.crt") && has("tls.key")
+            || has("cert") && has("key")
+            || has("cacert")
+            || has("ca.crt")
+    }
+}
+
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Secret")

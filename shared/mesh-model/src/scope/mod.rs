@@ -17,9 +17,10 @@ use mesh_types::{Hostname, Protocol};
 
 use crate::scope::imports::Imports;
 use crate::scope::most_specific::most_specific;
+use crate::security::secrets::of_router;
 use crate::{
-    EgressListener, IngressListener, Mesh, PeerModes, ProxyKind, ScopedEndpoints, Service, Sidecar,
-    View, ViewKey, VirtualService,
+    EgressListener, IngressListener, Mesh, PeerModes, ProxyKind, ScopedEndpoints, Secrets, Service,
+    Sidecar, View, ViewKey, VirtualService,
 };
 
 /// Longest chain of aliases that is followed.
@@ -67,7 +68,7 @@ pub(crate) fn view(mesh: &Mesh, key: &ViewKey) -> View {
     let egress: Arc<[EgressListener]> = egress.collect();
     let by_host = Arc::new(by_host);
     let (outbound, inbound) = rules::all(mesh, key, in_order.iter());
-    View {
+    let mut view = View {
         key: key.clone(),
         mesh: mesh.config.clone(),
         policies: Arc::new(crate::policies::of(mesh, key, &by_host)),
@@ -85,7 +86,21 @@ pub(crate) fn view(mesh: &Mesh, key: &ViewKey) -> View {
             ProxyKind::Sidecar => Arc::default(),
             ProxyKind::Router => crate::servers::merge(mesh, key).0.into(),
         },
+        secrets: Arc::default(),
         sidecar,
+    };
+    view.secrets = Arc::new(secrets(mesh, &view));
+    view
+}
+
+/// The credentials of a router.
+pub(crate) fn secrets(mesh: &Mesh, view: &View) -> Secrets {
+    match view.key.kind {
+        ProxyKind::Sidecar => Secrets::new(),
+        ProxyKind::Router => {
+            let rules = view.destination_rules.values();
+            of_router(mesh, &view.key.namespace, &view.servers, rules)
+        }
     }
 }
 

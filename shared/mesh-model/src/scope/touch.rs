@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mesh_types::{Hostname, Key};
 
-use crate::scope::{Ask, asks, implicit, peers, rules};
+use crate::scope::{Ask, asks, implicit, peers, rules, secrets};
 use crate::{Delta, Mesh, ProxyKind, Service, View, VirtualService, policies, services};
 
 /// What of a [`Delta`] concerns one view. [`Mesh::update_view`] turns it into the next view.
@@ -25,6 +25,8 @@ pub struct Touch {
     pub rules: BTreeSet<Hostname>,
     /// Router: Gateways that enter, leave or differ.
     pub gateways: BTreeSet<Key>,
+    /// Router: whether a Secret it refers to enters, leaves or differs.
+    pub secrets: bool,
     /// Sidecar: whether mutual TLS is taken differently.
     pub peers: bool,
     /// What decides about requests differs, or may.
@@ -105,6 +107,8 @@ pub(crate) fn touch(mesh: &Mesh, view: &View, delta: &Delta) -> Touch {
     touch.peers =
         delta.peer_authentications.iter().any(concerns) && peers(mesh, &view.key) != *view.peers;
     if view.key.kind == ProxyKind::Router {
+        touch.secrets = delta.secrets.iter().any(|key| key.namespace == *namespace)
+            && secrets(mesh, view) != *view.secrets;
         touch.gateways = delta
             .gateways
             .iter()

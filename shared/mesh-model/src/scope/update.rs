@@ -47,6 +47,9 @@ pub(crate) fn update(mesh: &Mesh, old: &View, touch: &Touch) -> View {
     if touch.peers {
         view.peers = Arc::new(scope::peers(mesh, &view.key));
     }
+    if view.key.kind == ProxyKind::Router {
+        view.secrets = Arc::new(scope::secrets(mesh, &view));
+    }
     view.endpoints = ScopedEndpoints::new(view.services.clone(), mesh.services.endpoints.clone());
     share(old, view)
 }
@@ -162,6 +165,7 @@ fn share(old: &View, mut new: View) -> View {
     keep(&old.aliases, &mut new.aliases);
     keep(&old.servers, &mut new.servers);
     keep(&old.peers, &mut new.peers);
+    keep(&old.secrets, &mut new.secrets);
     keep(&old.policies, &mut new.policies);
     keep(&old.ingress, &mut new.ingress);
     let pairs = new.egress.iter().zip(old.egress.iter()).map(|(new, old)| {

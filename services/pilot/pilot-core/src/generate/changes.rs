@@ -19,6 +19,8 @@ pub(super) struct Changes {
     pub(super) endpoint_hosts: BTreeSet<Hostname>,
     /// Whether listeners may differ.
     pub(super) listeners: bool,
+    /// Whether a router's credentials may differ.
+    pub(super) secrets: bool,
     routes: ChangedRoutes,
 }
 
@@ -43,6 +45,10 @@ impl Changes {
         changes.servers(old, new);
         // At a gateway they are in its listeners; those of sidecars are in the inbound class.
         changes.listeners |= router && !same(&old.policies, &new.policies);
+        changes.secrets = router
+            && !(same(&old.secrets, &new.secrets)
+                && same(&old.servers, &new.servers)
+                && Arc::ptr_eq(&old.destination_rules, &new.destination_rules));
         // Which names lead where, and which are left to whom: anything may follow.
         if !same(&old.aliases, &new.aliases) {
             changes.everything();

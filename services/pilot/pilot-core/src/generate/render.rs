@@ -6,6 +6,7 @@ use mesh_model::{Mesh, Proxy, ProxyKind};
 use xds_core::{Encoded, TypeId};
 
 use super::Generator;
+use crate::secrets::redacted;
 use crate::{InboundKey, OutboundKey};
 
 /// The resources of one proxy, each list in name order.
@@ -19,6 +20,8 @@ pub struct Rendered {
     pub listeners: Vec<Arc<Encoded>>,
     /// RouteConfigurations.
     pub routes: Vec<Arc<Encoded>>,
+    /// Credentials of a gateway, without private keys.
+    pub secrets: Vec<Arc<Encoded>>,
 }
 
 /// What a proxy gets of a mesh. The proxy is completed by what the mesh knows of its workload.
@@ -42,5 +45,6 @@ pub fn render(mesh: &Mesh, proxy: &Proxy) -> Rendered {
         endpoints: sorted(TypeId::Eds),
         listeners: sorted(TypeId::Lds),
         routes: sorted(TypeId::Rds),
+        secrets: sorted(TypeId::Sds).iter().map(redacted).collect(),
     }
 }

@@ -136,6 +136,7 @@ fn chain(facts: &Facts, plan: &ListenerPlan, name: &str, chain: &ChainPlan) -> F
         filter_chain_match: (!chain.matching.is_all()).then(|| match_of(facts, &chain.matching)),
         filters,
         metadata: chain.source.as_ref().map(config_metadata),
+        transport_socket: chain.tls.as_ref().map(|tls| tls.socket()),
         transport_socket_connect_timeout: Some(proto::seconds(HANDSHAKE)),
         ..Default::default()
     }

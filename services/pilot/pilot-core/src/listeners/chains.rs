@@ -220,6 +220,7 @@ impl<'a> Target<'a> {
             matching,
             stack: Stack::Tcp(single(self.view, self.key, &to, self.port, self.protocol)),
             source: None,
+            tls: None,
         }
     }
 
@@ -240,6 +241,7 @@ impl<'a> Target<'a> {
                 self.protocol,
             )),
             source: Some(vs.key.clone()),
+            tls: None,
         }
     }
 

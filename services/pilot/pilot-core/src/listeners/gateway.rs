@@ -1,11 +1,11 @@
-//! Listeners of routers: plaintext HTTP, plaintext TCP, and TLS passed through (XDS-TRAFFIC 9.2).
+//! Listeners of routers: HTTP and TCP, plaintext or with TLS that ends here, and TLS passed through (XDS-TRAFFIC 9.2, 9.3).
 //!
-//! Servers that terminate TLS make no chain; the model tells their authors.
+//! Servers that choose the service by server name alone (AUTO_PASSTHROUGH) make no chain; their authors are told.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use mesh_config::resource::gateway::ServerTlsMode;
+use mesh_config::resource::gateway::{ServerTlsMode, ServerTlsSettings};
 use mesh_model::{GatewayServer, MergedServer, View, VirtualService};
 use mesh_types::{Hostname, Protocol};
 
@@ -13,10 +13,12 @@ use super::chains;
 use super::facts::Facts;
 use super::hcm::Side;
 use super::plan::{ChainPlan, ListenerPlan, Match, Stack, add_chains};
-use crate::OutboundKey;
+use crate::tls::{MeshTls, Own, ServerTls, Source, alpn};
+use crate::{Memos, OutboundKey};
 
 /// The listeners of a class of routers, by bind and port.
-pub fn plan(view: &View, key: &OutboundKey, facts: &Facts) -> Vec<ListenerPlan> {
+pub fn plan(view: &View, key: &OutboundKey, facts: &Facts, memo: &Memos) -> Vec<ListenerPlan> {
+    let mesh = Arc::new(MeshTls::of(&view.mesh, memo.options.compliance));
     let mut out = BTreeMap::<(Arc<str>, u16), ListenerPlan>::new();
     for merged in view.servers.iter() {
         let bind: Arc<str> = match &*merged.bind {
@@ -36,14 +38,19 @@ pub fn plan(view: &View, key: &OutboundKey, facts: &Facts) -> Vec<ListenerPlan> 
             side: Side::Gateway,
             chains: Vec::new(),
         });
-        add_chains(&mut listener.chains, chains_of(view, key, merged));
+        add_chains(&mut listener.chains, chains_of(view, key, &mesh, merged));
     }
     out.into_values()
         .filter(|listener| !listener.chains.is_empty())
         .collect()
 }
 
-fn chains_of(view: &View, key: &OutboundKey, merged: &MergedServer) -> Vec<ChainPlan> {
+fn chains_of(
+    view: &View,
+    key: &OutboundKey,
+    mesh: &Arc<MeshTls>,
+    merged: &MergedServer,
+) -> Vec<ChainPlan> {
     if merged.protocol.is_http() {
         return vec![ChainPlan {
             matching: Match::default(),
@@ -53,26 +60,79 @@ fn chains_of(view: &View, key: &OutboundKey, merged: &MergedServer) -> Vec<Chain
                 forward_proxy: false,
             },
             source: None,
+            tls: None,
         }];
     }
     let mut out = Vec::new();
     let mut names = BTreeSet::new();
     for server in &merged.servers {
-        match server.spec.tls.as_ref().map(|tls| tls.mode) {
-            None => out.extend(tcp(view, key, server)),
-            Some(ServerTlsMode::Passthrough) => {
-                out.extend(passthrough(view, key, server, &mut names))
+        let Some(tls) = &server.spec.tls else {
+            out.extend(tcp(view, key, server));
+            continue;
+        };
+        match tls.mode {
+            ServerTlsMode::Passthrough => out.extend(passthrough(view, key, server, &mut names)),
+            ServerTlsMode::AutoPassthrough => {}
+            ServerTlsMode::Simple
+            | ServerTlsMode::Mutual
+            | ServerTlsMode::OptionalMutual
+            | ServerTlsMode::IstioMutual => {
+                let matching = Match::of(server.hosts.iter().map(|host| Arc::from(bare(host))), []);
+                let inside = if merged.protocol == Protocol::Https {
+                    Some(ChainPlan {
+                        matching: matching.clone(),
+                        stack: Stack::Http {
+                            route: merged.route_name.clone(),
+                            protocol: Protocol::Http,
+                            forward_proxy: false,
+                        },
+                        source: None,
+                        tls: None,
+                    })
+                } else {
+                    tcp(view, key, server)
+                };
+                let ends = ends(key, mesh, tls, merged.protocol);
+                out.extend(inside.zip(ends).map(|(chain, ends)| ChainPlan {
+                    matching,
+                    tls: Some(Arc::new(ends)),
+                    ..chain
+                }));
             }
-            Some(
-                ServerTlsMode::Simple
-                | ServerTlsMode::Mutual
-                | ServerTlsMode::OptionalMutual
-                | ServerTlsMode::IstioMutual
-                | ServerTlsMode::AutoPassthrough,
-            ) => {}
         }
     }
     out
+}
+
+/// What ends TLS of a server; `None` if that takes the workload's own certificate, and there is none.
+fn ends(
+    key: &OutboundKey,
+    mesh: &Arc<MeshTls>,
+    tls: &ServerTlsSettings,
+    protocol: Protocol,
+) -> Option<ServerTls> {
+    let mutual = tls.mode == ServerTlsMode::IstioMutual;
+    if mutual && !key.agent {
+        return None;
+    }
+    let http = protocol == Protocol::Https;
+    Some(ServerTls {
+        mesh: mesh.clone(),
+        source: match key.agent {
+            true => Source::Agent,
+            false => Source::Direct,
+        },
+        own: match mutual {
+            true => Own::Workload(tls.subject_alt_names.clone()),
+            false => Own::Written(Arc::new(tls.clone())),
+        },
+        alpn: alpn(http, mutual && !key.vanilla),
+    })
+}
+
+/// A host without the namespace before it.
+fn bare(host: &str) -> &str {
+    host.split_once('/').map_or(host, |(_, host)| host)
 }
 
 /// The port as the Gateway's author wrote it, which is what VirtualServices match.
@@ -80,7 +140,7 @@ fn written_port(server: &GatewayServer) -> u32 {
     server.spec.port.as_ref().map_or(0, |port| port.number)
 }
 
-/// Plaintext TCP: the first VirtualService with a rule for it takes the port.
+/// TCP: the first VirtualService with a rule for it takes the port.
 fn tcp(view: &View, key: &OutboundKey, server: &GatewayServer) -> Option<ChainPlan> {
     let port = written_port(server);
     server
@@ -167,6 +227,7 @@ fn chain(
         matching,
         stack: Stack::Tcp(chains::forward(view, key, vs, routes, port, protocol)),
         source: Some(vs.key.clone()),
+        tls: None,
     }
 }
 

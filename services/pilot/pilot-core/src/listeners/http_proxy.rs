@@ -24,6 +24,7 @@ pub fn plan(facts: &Facts, port: u16) -> ListenerPlan {
                 forward_proxy: true,
             },
             source: None,
+            tls: None,
         }],
     }
 }

@@ -70,7 +70,7 @@ pub struct InboundPort {
 struct Ends {
     mesh: Arc<MeshTls>,
     files: Option<CertificateFiles>,
-    /// Whether there is a certificate at all.
+    /// Whether an agent hands out certificates. Without, and without files, there is none.
     agent: bool,
     vanilla: bool,
     http10: bool,
@@ -97,7 +97,7 @@ impl Ends {
 
     /// The chains of a port; none if it must not be open.
     fn rows(&self, protocol: Protocol, mode: PeerMode) -> Vec<Row> {
-        match (mode, self.agent) {
+        match (mode, self.agent || self.files.is_some()) {
             (PeerMode::Strict, false) => Vec::new(),
             (PeerMode::Permissive, false) => {
                 inbound_chains::rows(protocol, PeerMode::Disable, self.http10)
@@ -112,7 +112,8 @@ impl Ends {
         }
         let own = port.custom_tls.as_ref().map(|tls| tls.socket());
         own.or_else(|| {
-            let tls = ServerTls::of_mesh(&self.mesh, self.files.as_ref(), row.http, self.vanilla);
+            let (source, files) = (self.source(), self.files.as_ref());
+            let tls = ServerTls::of_mesh(&self.mesh, source, files, row.http, self.vanilla);
             Some(tls.socket())
         })
     }

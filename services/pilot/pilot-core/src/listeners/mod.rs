@@ -41,7 +41,7 @@ pub(crate) use convert::cidr;
 pub use facts::Facts;
 pub(crate) use inbound::captured_targets;
 #[cfg(test)]
-pub(crate) use tests::accepted_by_envoy;
+pub(crate) use tests::{accepted_by_envoy, listener as show};
 pub use vips::Vips;
 
 /// Everything that one outbound or gateway listener is made from.
@@ -126,7 +126,7 @@ pub fn inbound(view: &View, key: &InboundKey, memo: &Memos) -> Vec<Arc<Encoded>>
 /// Listeners of a router.
 pub fn gateway(view: &View, key: &OutboundKey, memo: &Memos) -> Listeners {
     let facts = Arc::new(Facts::outbound(view, key));
-    encode(&facts, gateway::plan(view, key, &facts), memo)
+    encode(&facts, gateway::plan(view, key, &facts, memo), memo)
 }
 
 fn encode(facts: &Arc<Facts>, plans: Vec<ListenerPlan>, memo: &Memos) -> Listeners {

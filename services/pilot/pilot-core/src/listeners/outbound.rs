@@ -285,5 +285,6 @@ fn http_chain(service: &Service, port: &MeshPort, bind: &Arc<str>, wildcard: boo
             forward_proxy: false,
         },
         source: None,
+        tls: None,
     }
 }

@@ -7,6 +7,7 @@ use mesh_types::{Key, Protocol};
 
 use super::convert::network;
 use super::hcm::Side;
+use crate::tls::ServerTls;
 
 /// One listener.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -32,6 +33,8 @@ pub struct ChainPlan {
     pub stack: Stack,
     /// The VirtualService it comes from.
     pub source: Option<Key>,
+    /// TLS that ends here; `None` passes bytes as they come.
+    pub(crate) tls: Option<Arc<ServerTls>>,
 }
 
 /// Which connections a chain takes; the empty match takes all.

@@ -9,11 +9,11 @@ mod params;
 mod sds;
 mod server;
 
-pub(crate) use client::{Alpn, ClientTls, Offer, Simple};
+pub(crate) use client::{Alpn, ClientTls, Offer};
 pub use params::Compliance;
 pub(crate) use params::MeshTls;
 pub(crate) use sds::{Credential, Source, credential};
-pub(crate) use server::{Own, ServerTls};
+pub(crate) use server::{Own, ServerTls, alpn};
 
 use envoy_api::any::Any;
 use envoy_api::envoy::config::core::v3::{TransportSocket, transport_socket};

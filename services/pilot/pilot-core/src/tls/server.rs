@@ -55,13 +55,14 @@ impl ServerTls {
     /// Mutual TLS of the mesh for a chain of a sidecar.
     pub(crate) fn of_mesh(
         mesh: &Arc<MeshTls>,
+        source: Source,
         files: Option<&CertificateFiles>,
         http: bool,
         vanilla: bool,
     ) -> ServerTls {
         ServerTls {
             mesh: mesh.clone(),
-            source: Source::Agent,
+            source,
             own: Own::Mesh(files.cloned()),
             alpn: alpn(http, !vanilla),
         }

@@ -49,6 +49,11 @@ fn bootstrap(yaml: &str, proxy: &Proxy) -> Value {
             "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
             "explicitHttpConfig": {"http2ProtocolOptions": {}}}},
     }));
+    // Where agents hand out certificates.
+    let mut agent = clusters.last().cloned().unwrap_or_default();
+    agent["name"] = "sds-grpc".into();
+    agent["loadAssignment"]["clusterName"] = "sds-grpc".into();
+    clusters.push(agent);
     json!({
         "node": {"id": "n", "cluster": "c"},
         "dynamicResources": {"adsConfig": {"apiType": "GRPC", "transportApiVersion": "V3",

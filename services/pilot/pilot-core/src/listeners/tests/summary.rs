@@ -46,7 +46,8 @@ fn chain(c: &FilterChain) -> String {
         .map(matching)
         .unwrap_or_default();
     let filters: Vec<String> = c.filters.iter().map(filter).collect();
-    format!("{name}{matching}-> {}", filters.join(" "))
+    let ends = c.transport_socket.as_ref().map_or("", |_| "term ");
+    format!("{name}{matching}{ends}-> {}", filters.join(" "))
 }
 
 fn matching(m: &FilterChainMatch) -> String {
