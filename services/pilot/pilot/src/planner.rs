@@ -504,6 +504,8 @@ fn same_outbound(a: &ClassSets, b: &ClassSets) -> bool {
         (&a.clusters.eds, &b.clusters.eds),
         (&a.lds, &b.lds),
         (&a.rds, &b.rds),
+        (&a.sds, &b.sds),
+        (&a.nds, &b.nds),
     ];
     pairs.into_iter().all(|(a, b)| Arc::ptr_eq(a, b))
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use envoy_api::envoy::service::discovery::v3::DeltaDiscoveryResponse;
 use mesh_api::Digest;
+use pilot_core::secrets::redacted;
 use prost::Message as _;
 use serde_json::{Value, json};
 use xds_core::{Encoded, Snapshot, TypeId};
@@ -24,7 +25,11 @@ impl Whole {
         for type_id in TypeId::ALL {
             let layers = snapshot.layers(type_id);
             digest.add(type_id.url(), "", layers.version());
-            let mut of_type: Vec<_> = layers.iter().cloned().collect();
+            // Whoever looks at a proxy, here or over the bus, sees no private key.
+            let mut of_type: Vec<_> = match type_id {
+                TypeId::Sds => layers.iter().map(redacted).collect(),
+                _ => layers.iter().cloned().collect(),
+            };
             of_type.sort_by(|a, b| a.name().cmp(b.name()));
             resources.append(&mut of_type);
         }

@@ -13,6 +13,8 @@ use prost::Message;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::body::Body;
+use tonic::client::GrpcService;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::Endpoint;
 use tonic::{Code, Status, Streaming};
@@ -23,6 +25,8 @@ pub const CDS: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 pub const EDS: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
 pub const LDS: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
 pub const RDS: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
@@ -129,8 +133,21 @@ impl Ads {
     pub async fn open(address: SocketAddr, protocol: Protocol, node: Option<Node>) -> Ads {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
         let channel = endpoint.connect().await.unwrap();
+        Ads::over(channel, protocol, node).await.unwrap()
+    }
+
+    /// Over a connection of any kind.
+    pub async fn over<T>(channel: T, protocol: Protocol, node: Option<Node>) -> Result<Ads, Status>
+    where
+        T: GrpcService<Body>,
+        T::Error: std::fmt::Debug,
+        T::ResponseBody: http_body::Body<Data = Bytes> + Send + 'static,
+        <T::ResponseBody as http_body::Body>::Error: Into<BoxError> + Send,
+    {
         let mut grpc = tonic::client::Grpc::new(channel).max_decoding_message_size(64 << 20);
-        grpc.ready().await.unwrap();
+        grpc.ready()
+            .await
+            .map_err(|error| Status::unavailable(format!("{error:?}")))?;
         let (requests, outbox) = mpsc::channel(8);
         let method = match protocol {
             Protocol::Sotw => "StreamAggregatedResources",
@@ -139,8 +156,8 @@ impl Ads {
         let path = format!("/envoy.service.discovery.v3.AggregatedDiscoveryService/{method}");
         let outbox = tonic::Request::new(ReceiverStream::new(outbox));
         let opened = grpc.streaming(outbox, path.parse().unwrap(), Raw);
-        let responses = timeout(PATIENCE, opened).await.unwrap().unwrap();
-        Ads {
+        let responses = timeout(PATIENCE, opened).await.unwrap()?;
+        Ok(Ads {
             protocol,
             node,
             requests,
@@ -148,7 +165,7 @@ impl Ads {
             names: BTreeMap::new(),
             barriers: 0,
             last_route_nonce: String::new(),
-        }
+        })
     }
 
     /// Sends bytes as one message.

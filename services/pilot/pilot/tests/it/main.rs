@@ -8,6 +8,7 @@
 )]
 
 mod ads;
+mod citadel;
 mod delta;
 mod folders;
 mod galley;
@@ -18,3 +19,6 @@ mod refusals;
 mod rejections;
 mod rig;
 mod sotw;
+mod tls;
+mod tokens;
+mod trust;

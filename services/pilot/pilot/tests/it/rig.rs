@@ -67,6 +67,8 @@ pub struct Pilot {
     child: Child,
     work: TempDir,
     pub grpc: SocketAddr,
+    /// xDS over TLS, if it has an identity.
+    pub grpc_tls: Option<SocketAddr>,
     pub http: SocketAddr,
     pub monitoring: SocketAddr,
 }
@@ -132,6 +134,7 @@ impl Pilot {
         Pilot {
             child,
             grpc: address("grpc"),
+            grpc_tls: ports["grpc-tls"].as_str().map(|at| at.parse().unwrap()),
             http: address("http"),
             monitoring: address("monitoring"),
             work,
@@ -235,7 +238,12 @@ impl Drop for Pilot {
 /// `pilot` with free ports. A flag given again takes the place of these.
 pub fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pilot"));
-    for flag in ["--grpc-addr", "--http-addr", "--monitoring-addr"] {
+    for flag in [
+        "--grpc-addr",
+        "--secure-grpc-addr",
+        "--http-addr",
+        "--monitoring-addr",
+    ] {
         if !args.contains(&flag) {
             command.args([flag, "127.0.0.1:0"]);
         }
