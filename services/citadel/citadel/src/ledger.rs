@@ -104,9 +104,10 @@ impl Ledger {
         let db = loop {
             match Db::open(url, &migrations(lite), true).await {
                 Ok(db) => break db,
-                // Another replica makes the tables of the same file at this moment; the second look finds them.
-                Err(StoreError::Corrupt(_) | StoreError::Busy(_)) if lite && attempts < 3 => {
+                // Another replica makes the tables of the same file at this moment: a later look finds them.
+                Err(error) if lite && attempts < 5 && !matches!(error, StoreError::Url { .. }) => {
                     attempts += 1;
+                    tokio::time::sleep(OPEN_AGAIN).await;
                 }
                 Err(error) => return Err(error),
             }
@@ -182,6 +183,8 @@ impl Ledger {
     }
 }
 
+/// How long a file is left to the one who makes its tables.
+const OPEN_AGAIN: std::time::Duration = std::time::Duration::from_millis(50);
 const LEASE_TABLE: &str = "citadel_lease";
 const ROOTS_LEASE: &str = "roots";
 

@@ -411,6 +411,14 @@ impl Roots {
         if !published {
             return Ok(());
         }
+        // Trusted before it signs, here too.
+        self.bundles.send_if_modified(|known| {
+            let differs = known.as_ref().is_none_or(|known| **known != trust.bundle);
+            if differs {
+                *known = Some(Arc::new(trust.bundle.clone()));
+            }
+            differs
+        });
         self.signings.send_if_modified(|known| {
             let differs = known.as_ref().is_none_or(|known| {
                 known.bundle_pem != signing.bundle_pem
@@ -419,13 +427,6 @@ impl Roots {
             });
             if differs {
                 *known = Some(Arc::new(signing));
-            }
-            differs
-        });
-        self.bundles.send_if_modified(|known| {
-            let differs = known.as_ref().is_none_or(|known| **known != trust.bundle);
-            if differs {
-                *known = Some(Arc::new(trust.bundle.clone()));
             }
             differs
         });

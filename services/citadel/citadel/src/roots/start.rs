@@ -40,7 +40,7 @@ impl Roots {
         });
         let plugged = roots.plugged.lock().clone();
         // Made once, however often another replica is faster.
-        let fresh = std::cell::OnceCell::new();
+        let fresh = std::sync::OnceLock::new();
         roots
             .change(|before| roots.first(before, plugged.as_deref(), &fresh))
             .await?;
@@ -52,7 +52,7 @@ impl Roots {
         &self,
         before: Option<&Trust>,
         plugged: Option<&Plugged>,
-        fresh: &std::cell::OnceCell<Authority>,
+        fresh: &std::sync::OnceLock<Authority>,
     ) -> Result<Option<Change>, RootsError> {
         let now = self.now();
         match (before, plugged) {
