@@ -13,7 +13,6 @@ use mesh_api::istio::ca::{IstioCertificateRequest, IstioCertificateResponse};
 use prost_types::Struct;
 use prost_types::value::Kind;
 use service_kit::tls::Peer;
-use tonic::service::Routes;
 use tonic::{Request, Status};
 
 use crate::desk::{Desk, Wish};
@@ -29,24 +28,17 @@ pub struct CaService {
 }
 
 impl CaService {
-    /// Its routes.
-    pub fn router(self) -> axum::Router {
-        let service =
-            IstioCertificateServiceServer::new(self).max_decoding_message_size(MAX_REQUEST);
-        Routes::new(service)
-            .into_axum_router()
-            .layer(axum::middleware::map_response(too_long))
+    /// The service with its bounds.
+    pub fn server(self) -> IstioCertificateServiceServer<CaService> {
+        IstioCertificateServiceServer::new(self).max_decoding_message_size(MAX_REQUEST)
     }
 }
 
 /// A body that is too long is the client's mistake: as gRPC's own code for it, clients would try it again.
-async fn too_long(mut response: Response) -> Response {
-    // OUT_OF_RANGE; nothing else of this service answers so.
-    if response
-        .headers()
-        .get("grpc-status")
-        .is_some_and(|code| code == "11")
-    {
+pub async fn too_long(mut response: Response) -> Response {
+    // OUT_OF_RANGE; none of our services answers so.
+    let code = response.headers().get("grpc-status");
+    if code.is_some_and(|code| code == "11") {
         let headers = response.headers_mut();
         headers.insert("grpc-status", HeaderValue::from_static("3"));
     }

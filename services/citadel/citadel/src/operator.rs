@@ -16,7 +16,6 @@ use service_kit::roles::{Forbidden, Role, Roles};
 use service_kit::tls::Peer;
 use store::StoreError;
 use time::{Duration, OffsetDateTime};
-use tonic::service::Routes;
 use tonic::{Extensions, Request, Response, Status};
 
 use crate::ledger::{
@@ -55,10 +54,9 @@ pub struct OperatorService {
 }
 
 impl OperatorService {
-    /// Its routes.
-    pub fn router(self) -> axum::Router {
-        let service = OperatorServer::new(self).max_decoding_message_size(MAX_REQUEST);
-        Routes::new(service).into_axum_router()
+    /// The service with its bounds.
+    pub fn server(self) -> OperatorServer<OperatorService> {
+        OperatorServer::new(self).max_decoding_message_size(MAX_REQUEST)
     }
 
     /// Who asks, if that one may.

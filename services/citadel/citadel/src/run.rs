@@ -19,9 +19,10 @@ use service_kit::{Backoff, PortsFile, Ready, ServeConfig, Stop, Tasks};
 use store::StoreError;
 use time::OffsetDateTime;
 use tokio::sync::watch;
+use tonic::service::Routes;
 
 use crate::args::{Args, RootKey};
-use crate::ca_service::CaService;
+use crate::ca_service::{CaService, too_long};
 use crate::callers::kubernetes::{Api, Reviewer};
 use crate::callers::{Callers, jwks};
 use crate::desk::{Desk, MOST_IDENTITIES};
@@ -224,10 +225,13 @@ pub async fn run(args: Args, bus: Arc<dyn Bus>, stop: Stop) -> Result<(), RunErr
         trust_domain: args.trust_domain.clone(),
         replica: replica.into(),
     };
-    let router = CaService { desk }
-        .router()
-        .merge(TrustService::new(bundles, metrics, stop.clone()).router())
-        .merge(operator.clone().router());
+    let trust = TrustService::new(bundles, metrics, stop.clone());
+    let router = Routes::new(CaService { desk }.server())
+        .add_service(trust.server())
+        .add_service(operator.clone().server())
+        .into_axum_router()
+        .layer(axum::middleware::map_response(too_long));
+    let local = Routes::new(operator.server()).into_axum_router();
     let config = ServeConfig {
         max_age: Some(args.max_connection_age),
         ..ServeConfig::streams()
@@ -240,10 +244,7 @@ pub async fn run(args: Args, bus: Arc<dyn Bus>, stop: Stop) -> Result<(), RunErr
         "grpc",
         service_kit::tls::serve_tls(grpc, router, config, tls, stop.clone()),
     );
-    tasks.spawn_infallible(
-        "socket",
-        socket::serve(operators, operator.router(), stop.clone()),
-    );
+    tasks.spawn_infallible("socket", socket::serve(operators, local, stop.clone()));
     tasks.join(STOP_BOUND).await?;
     Ok(())
 }

@@ -12,7 +12,6 @@ use mesh_api::citadel::{TrustBundle, WatchRequest};
 use prost::Message as _;
 use service_kit::{Ready, Stop};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tonic::service::Routes;
 use tonic::{Request, Status};
 
 use crate::metrics::Metrics;
@@ -47,10 +46,9 @@ impl TrustService {
         }
     }
 
-    /// Its routes.
-    pub fn router(self) -> axum::Router {
-        let service = TrustServer::new(self).max_decoding_message_size(4096);
-        Routes::new(service).into_axum_router()
+    /// The service with its bounds.
+    pub fn server(self) -> TrustServer<TrustService> {
+        TrustServer::new(self).max_decoding_message_size(4096)
     }
 }
 

@@ -53,6 +53,7 @@ async fn an_expired_signer_signs_nothing() {
     );
     let start = Start::new(dir.path(), "citadel")
         .with_issuer(dir.path(), &issuer)
+        .arg("--identity-burst=100000")
         .arg(format!("--root-ca-dir={}", cacerts.display()));
     let citadel = start.start().await;
     let anybody = citadel.anybody().await;
