@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 /// One request as a backend saw it.
@@ -74,14 +75,39 @@ impl Backend {
         Backend::start(name, address, tcp::serve).await
     }
 
+    /// As [`Backend::http`], on a listener that is there.
+    ///
+    /// # Panics
+    /// If it has no address.
+    pub fn http_on(name: &str, listener: TcpListener) -> Backend {
+        Backend::on(name, listener, http::serve)
+    }
+
+    /// As [`Backend::tcp`], on a listener that is there.
+    ///
+    /// # Panics
+    /// If it has no address.
+    pub fn tcp_on(name: &str, listener: TcpListener) -> Backend {
+        Backend::on(name, listener, tcp::serve)
+    }
+
     async fn start<F: Future<Output = ()> + Send + 'static>(
         name: &str,
         address: SocketAddr,
-        serve: impl FnOnce(Arc<str>, tokio::net::TcpListener, Arc<Mutex<State>>) -> F,
+        serve: impl FnOnce(Arc<str>, TcpListener, Arc<Mutex<State>>) -> F,
     ) -> Backend {
-        let listener = tokio::net::TcpListener::bind(address)
+        let listener = TcpListener::bind(address)
             .await
             .unwrap_or_else(|error| panic!("{name}: {address}: {error}"));
+        Backend::on(name, listener, serve)
+    }
+
+    fn on<F: Future<Output = ()> + Send + 'static>(
+        name: &str,
+        listener: TcpListener,
+        serve: impl FnOnce(Arc<str>, TcpListener, Arc<Mutex<State>>) -> F,
+    ) -> Backend {
+        let address = listener.local_addr().expect("its address");
         let (name, state): (Arc<str>, Arc<Mutex<State>>) = (name.into(), Arc::default());
         let task = tokio::spawn(serve(name.clone(), listener, state.clone()));
         Backend {

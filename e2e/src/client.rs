@@ -14,8 +14,9 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
 use serde_json::Value;
+use testkit::netns::Namespace;
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::capture;
 
@@ -145,6 +146,8 @@ pub struct Client {
     to: SocketAddr,
     /// Where the application believes it connects to, told to a capturing proxy.
     destination: Option<SocketAddr>,
+    /// Where its sockets are, and of which user.
+    namespace: Option<(Arc<Namespace>, u32)>,
     version: Version,
     forward_proxy: bool,
     idle: Arc<Mutex<Vec<http1::SendRequest<Full<Bytes>>>>>,
@@ -156,6 +159,7 @@ impl Client {
         Client {
             to,
             destination: None,
+            namespace: None,
             version: Version::default(),
             forward_proxy: false,
             idle: Arc::default(),
@@ -181,6 +185,13 @@ impl Client {
         self
     }
 
+    /// The same with sockets in a network namespace that are of a user, and of the group of that number.
+    pub fn from_namespace(mut self, namespace: Arc<Namespace>, user: u32) -> Client {
+        self.namespace = Some((namespace, user));
+        self.idle = Arc::default();
+        self
+    }
+
     /// The same without the connections of before.
     pub fn fresh(&self) -> Client {
         Client {
@@ -194,7 +205,17 @@ impl Client {
     /// # Errors
     /// The system's.
     pub async fn connect(&self) -> std::io::Result<TcpStream> {
-        let mut stream = TcpStream::connect(self.to).await?;
+        let mut stream = match &self.namespace {
+            None => TcpStream::connect(self.to).await?,
+            Some((namespace, user)) => {
+                let make = || match self.to {
+                    SocketAddr::V4(_) => TcpSocket::new_v4(),
+                    SocketAddr::V6(_) => TcpSocket::new_v6(),
+                };
+                let socket = namespace.as_user(*user, *user, make)?;
+                socket.connect(self.to).await?
+            }
+        };
         stream.set_nodelay(true)?;
         if let Some(destination) = self.destination {
             let source = stream.local_addr()?;

@@ -75,7 +75,7 @@ impl Identity {
         self
     }
 
-    fn node(&self, ip: IpAddr) -> Value {
+    pub(crate) fn node(&self, ip: IpAddr) -> Value {
         let Identity {
             kind,
             name,
@@ -151,21 +151,9 @@ impl Envoy {
         let bootstrap = bootstrap(&identity.node(ip), admin, pilots, protocol, listeners);
         let file = dir.join(format!("{}.bootstrap.json", identity.name));
         std::fs::write(&file, format!("{bootstrap:#}")).expect("a bootstrap file");
-        let args = [
-            "--config-path",
-            &file.display().to_string(),
-            "--concurrency",
-            "1",
-            "--disable-hot-restart",
-            "--log-level",
-            "warning",
-            // Names the resource in what is logged about it.
-            "--component-log-level",
-            "upstream:warning,config:warning",
-            "--drain-time-s",
-            "5",
-        ];
-        let args = args.map(str::to_owned).to_vec();
+        let args = flags(&file.display().to_string())
+            .map(str::to_owned)
+            .to_vec();
         Envoy {
             process: Process::new(&identity.name, fetched("envoy"), args, dir),
             identity,
@@ -239,7 +227,25 @@ impl Envoy {
     }
 }
 
-fn bootstrap(
+/// Arguments of an Envoy with this bootstrap.
+pub(crate) fn flags(bootstrap: &str) -> [&str; 11] {
+    [
+        "--config-path",
+        bootstrap,
+        "--concurrency",
+        "1",
+        "--disable-hot-restart",
+        "--log-level",
+        "warning",
+        // Names the resource in what is logged about it.
+        "--component-log-level",
+        "upstream:warning,config:warning",
+        "--drain-time-s",
+        "5",
+    ]
+}
+
+pub(crate) fn bootstrap(
     node: &Value,
     admin: SocketAddr,
     pilots: &[SocketAddr],

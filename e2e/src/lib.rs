@@ -31,8 +31,14 @@
 //! killing and starting, [`World::another_pilot`] makes more. [`cli`] runs the operator's commands. [`Traffic`] sends requests in the background meanwhile and counts what fails. [`wait::eventually`] waits for a condition; nothing
 //! waits for a while. Everything that was started ends with its owner, and shows its log if the test failed.
 //!
-//! The programs under test are those cargo has built beside the tests: after a change, `cargo build -p flotilla` before `cargo test -p e2e`.
+//! # Pods
+//!
+//! [`Pods`] are network namespaces with applications, rules of `agent capture` and a proxy each: for what only shows when connections are
+//! really captured. They need root.
+//!
+//! The programs under test are those cargo has built beside the tests: after a change, `cargo build -p flotilla -p agent` before `cargo test -p e2e`.
 
+pub mod authorizer;
 pub mod backend;
 pub mod capture;
 pub mod cli;
@@ -43,6 +49,7 @@ pub mod galley;
 pub mod hello;
 pub mod net;
 pub mod pilot;
+pub mod pods;
 pub mod process;
 pub mod site;
 pub mod traffic;
@@ -54,6 +61,7 @@ pub use client::{Answer, Call, Client};
 pub use envoy::{Envoy, Identity, Protocol};
 pub use galley::Galley;
 pub use pilot::{Pilot, Source};
+pub use pods::{Pods, Workload};
 pub use site::Site;
 pub use traffic::Traffic;
 pub use world::{Plane, Setup, World};

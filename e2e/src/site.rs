@@ -61,23 +61,32 @@ impl Site {
     /// # Panics
     /// If a folder or an address cannot be had.
     pub async fn new() -> Site {
-        let net = Network::reserve();
-        let dir = tempfile::Builder::new().prefix("flotilla-e2e-").tempdir();
-        let mut servers = BTreeMap::new();
+        let mut site = Site::empty();
         for &(name, host, port) in HTTP_SERVERS {
-            servers.insert(name, Backend::http(name, net.at(host, port)).await);
+            let server = Backend::http(name, site.net.at(host, port)).await;
+            site.servers.insert(name, server);
         }
         for &(name, host, port) in TCP_SERVERS {
-            servers.insert(name, Backend::tcp(name, net.at(host, port)).await);
+            let server = Backend::tcp(name, site.net.at(host, port)).await;
+            site.servers.insert(name, server);
         }
+        site.put_folder(&workspace().join("e2e/mesh"));
+        site
+    }
+
+    /// A site without servers and configuration.
+    ///
+    /// # Panics
+    /// If a folder or an address cannot be had.
+    pub fn empty() -> Site {
+        let dir = tempfile::Builder::new().prefix("flotilla-e2e-").tempdir();
         let site = Site {
-            servers,
-            net,
+            servers: BTreeMap::new(),
+            net: Network::reserve(),
             dir: dir.expect("a folder"),
         };
         std::fs::create_dir(site.config_dir()).expect("a folder");
         site.set_mesh_config("");
-        site.put_folder(&workspace().join("e2e/mesh"));
         site
     }
 

@@ -222,6 +222,16 @@ impl World {
         self.more.last().expect("it was just added")
     }
 
+    /// A proxy that was added.
+    ///
+    /// # Panics
+    /// If there is none of that name.
+    pub fn proxy(&self, name: &str) -> &Envoy {
+        let mut all = self.more.iter();
+        all.find(|envoy| envoy.identity.name == name)
+            .unwrap_or_else(|| panic!("no proxy {name} was added"))
+    }
+
     /// A client at the application beside the sidecar, of its HTTP port.
     pub fn client(&self) -> Client {
         self.sidecar.client(HTTP)

@@ -310,6 +310,15 @@ impl<'a> Builder<'a> {
             ..any()
         };
         self.nat(output, passthrough, Target::Return);
+        if self.tproxy() {
+            // Under TPROXY those connections have the client's address and are known by their mark; redirected, they would come back to the
+            // proxy.
+            let marked = Match {
+                output: loopback_interface(),
+                ..tcp().marked(Is::So(settings.tproxy_mark))
+            };
+            self.nat(output, marked, Target::Return);
+        }
         for owner in self.proxy_owners() {
             self.proxy_itself(owner);
         }

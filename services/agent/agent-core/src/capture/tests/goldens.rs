@@ -110,6 +110,7 @@ fn tproxy() {
             -A ISTIO_IN_REDIRECT -p tcp -j REDIRECT --to-ports 15006
             -A OUTPUT -j ISTIO_OUTPUT
             -A ISTIO_OUTPUT -s 127.0.0.6/32 -o lo -j RETURN
+            -A ISTIO_OUTPUT -o lo -p tcp -m mark --mark 0x539 -j RETURN
             -A ISTIO_OUTPUT ! -d 127.0.0.1/32 -o lo -p tcp -m tcp ! --dport 15008 -m owner --uid-owner 0 -j ISTIO_IN_REDIRECT
             -A ISTIO_OUTPUT -o lo -m owner ! --uid-owner 0 -j RETURN
             -A ISTIO_OUTPUT -m owner --uid-owner 0 -j RETURN

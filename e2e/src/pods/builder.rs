@@ -1,0 +1,204 @@
+//! How pods come about.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
+
+use testkit::netns::Namespace;
+
+use super::pod::{ADMIN, as_user, listen};
+use super::relay::Relay;
+use super::workload::{Speaks, Workload};
+use super::{NODE, Names, Outside, Pod, Pods, Proxy, XDS, address, service_address};
+use crate::backend::Backend;
+use crate::envoy::{Protocol, bootstrap};
+use crate::pilot::{Pilot, Source};
+use crate::process::{Process, fetched};
+use crate::site::{Site, hosts};
+
+/// Pods that are still being described.
+#[derive(Debug)]
+pub struct Builder {
+    protocol: Protocol,
+    workloads: Vec<Workload>,
+    config: Vec<String>,
+    mesh_config: String,
+}
+
+impl Builder {
+    pub(super) fn new(protocol: Protocol) -> Builder {
+        Builder {
+            protocol,
+            workloads: Vec::new(),
+            config: Vec::new(),
+            mesh_config: String::new(),
+        }
+    }
+
+    /// One more pod.
+    pub fn pod(mut self, workload: Workload) -> Builder {
+        self.workloads.push(workload);
+        self
+    }
+
+    /// More configuration: documents of YAML.
+    pub fn config(mut self, text: &str) -> Builder {
+        self.config.push(text.into());
+        self
+    }
+
+    /// Mesh settings: bare MeshConfig.
+    pub fn mesh_config(mut self, text: &str) -> Builder {
+        self.mesh_config = text.into();
+        self
+    }
+
+    /// Everything up, and the newest revision live on every proxy.
+    ///
+    /// # Panics
+    /// Without root, or if something does not come up in time.
+    pub async fn start(self) -> Pods {
+        let mut pods = self.prepare().await;
+        pods.pilot.process.start();
+        for pod in pods.pods.values_mut() {
+            if let Some(proxy) = &mut pod.proxy {
+                proxy.process.start();
+            }
+        }
+        pods.pilot.ready().await;
+        for pod in pods.pods.values_mut() {
+            if pod.has_proxy() {
+                pod.proxy_ready().await;
+            }
+        }
+        if pods.proxies() > 0 {
+            pods.live().await;
+        }
+        pods
+    }
+
+    /// Pods with their servers and rules; neither plane nor proxies are started.
+    ///
+    /// # Panics
+    /// As [`Builder::start`].
+    pub async fn prepare(self) -> Pods {
+        let site = Site::empty();
+        site.set_mesh_config(&self.mesh_config);
+        // Proxies are somebody else.
+        std::fs::set_permissions(site.dir(), std::fs::Permissions::from_mode(0o755))
+            .unwrap_or_else(|error| panic!("{}: {error}", site.dir().display()));
+        let names = Arc::new(self.names());
+        let outside = Outside {
+            namespace: Arc::new(node()),
+            names: names.clone(),
+        };
+        let source = Source::Files {
+            folders: vec![site.config_dir()],
+            mesh_config: site.mesh_config(),
+        };
+        let pilot = Pilot::new("pilot", &site.net, hosts::PILOT, &source, site.dir());
+        let xds = SocketAddr::new(NODE, XDS);
+        let relay = Relay::new(&outside.namespace, xds, pilot.grpc);
+        let mut pods = BTreeMap::new();
+        for (number, workload) in (0..).zip(&self.workloads) {
+            let text = workload.config(address(number), service_address(number));
+            site.put(&format!("pod-{}.yaml", workload.name), &text);
+            let pod = self.make(number, workload, &outside, &site).await;
+            pods.insert(workload.name.clone(), pod);
+        }
+        for (number, text) in self.config.iter().enumerate() {
+            site.put(&format!("config-{number}.yaml"), text);
+        }
+        Pods {
+            pods,
+            outside,
+            relays: vec![relay],
+            pilot,
+            site,
+        }
+    }
+
+    fn names(&self) -> Names {
+        let named = (0..).zip(&self.workloads).flat_map(|(number, workload)| {
+            let (name, namespace) = (&workload.name, &workload.namespace);
+            let long = format!("{name}.{namespace}");
+            [name.clone(), long].map(|name| (name, service_address(number)))
+        });
+        Names(named.collect())
+    }
+
+    async fn make(&self, number: u8, workload: &Workload, outside: &Outside, site: &Site) -> Pod {
+        let namespace = Arc::new(Namespace::new());
+        let ip = address(number);
+        let port = format!("pod{number}");
+        outside.namespace.join(&port, &namespace, "eth0");
+        outside.namespace.ip(&format!("link set {port} master br0"));
+        namespace.ip(&format!("address add {ip}/16 dev eth0"));
+        namespace.ip(&format!("route add default via {NODE}"));
+        let all = workload.ports.iter().chain(&workload.hidden);
+        let serve = |port: &super::workload::Port| {
+            let at = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port.application);
+            let listener = listen(&namespace, super::APPLICATION, at);
+            match port.speaks {
+                Speaks::Http => Backend::http_on(&workload.name, listener),
+                Speaks::Tcp => Backend::tcp_on(&workload.name, listener),
+            }
+        };
+        let servers = all.map(serve).collect();
+        let pod = Pod {
+            name: workload.name.clone(),
+            ip,
+            servers,
+            proxy: None,
+            names: outside.names.clone(),
+            namespace,
+        };
+        let Some(flags) = &workload.capture else {
+            return pod;
+        };
+        pod.capture(flags).await;
+        Pod {
+            proxy: Some(self.proxy(workload, &pod, site)),
+            ..pod
+        }
+    }
+
+    /// An Envoy as the proxy's user.
+    fn proxy(&self, workload: &Workload, pod: &Pod, site: &Site) -> Proxy {
+        let node = workload.identity().node(pod.ip);
+        let admin = SocketAddr::new(IpAddr::from(Ipv4Addr::LOCALHOST), ADMIN);
+        let pilots = [SocketAddr::new(NODE, XDS)];
+        let bootstrap = bootstrap(&node, admin, &pilots, self.protocol, None);
+        let file = site.dir().join(format!("{}.bootstrap.json", pod.name));
+        std::fs::write(&file, format!("{bootstrap:#}")).expect("a bootstrap file");
+        let mut words = as_user(&pod.namespace, workload.proxy_uid);
+        // It ends with the test, which is forgotten when it becomes somebody else; and it may look into folders of the test's user.
+        let ends = [
+            "--pdeathsig",
+            "KILL",
+            "--inh-caps",
+            "+dac_read_search",
+            "--ambient-caps",
+            "+dac_read_search",
+        ];
+        words.extend(ends.map(str::to_owned));
+        let envoy = fetched("envoy").canonicalize().expect("a path");
+        words.push(envoy.display().to_string());
+        let file = file.display().to_string();
+        words.extend(crate::envoy::flags(&file).map(str::to_owned));
+        let program = words.remove(0).into();
+        Proxy {
+            process: Process::new(&pod.name, program, words, site.dir()),
+        }
+    }
+}
+
+/// The machine that all pods are on: a bridge, and the plane's end of it.
+fn node() -> Namespace {
+    let namespace = Namespace::new();
+    namespace.ip("link add br0 type bridge");
+    namespace.ip("link set br0 up");
+    namespace.ip(&format!("address add {NODE}/16 dev br0"));
+    namespace
+}
