@@ -94,8 +94,11 @@ fn connections(text: &str, own: &[u16]) -> u64 {
         let listener = name
             .strip_prefix("listener.")?
             .strip_suffix(".downstream_cx_active")?;
-        // Counted per worker too.
-        if listener.contains(".worker_") || OWN.contains(&listener) {
+        // Counted per thread too.
+        if listener.contains(".worker_") || listener.ends_with(".main_thread") {
+            return None;
+        }
+        if OWN.contains(&listener) {
             return None;
         }
         let port = listener.rsplit(['_', '.']).next()?.parse::<u16>().ok();
@@ -148,6 +151,7 @@ mod tests {
                     listener.0.0.0.0_15021.downstream_cx_active: 1\n\
                     listener.0.0.0.0_15090.downstream_cx_active: 1\n\
                     listener.[__1]_15021.downstream_cx_active: 1\n\
+                    listener.admin.main_thread.downstream_cx_active: 1\n\
                     listener.admin.downstream_cx_active: 1\n";
         let mut idle = Idle::default();
         assert_eq!(idle.look(Some(text), &[15021, 15090]), Next::Again(3));

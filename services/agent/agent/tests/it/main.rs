@@ -8,12 +8,12 @@
 
 mod authority;
 mod chain;
-//mod drain;
-//mod files;
-//mod names;
+mod drain;
+mod files;
+mod names;
 mod pilot;
-//mod probes;
+mod probes;
 mod rig;
-//mod secrets;
-//mod status;
-//mod trust;
+mod secrets;
+mod status;
+mod trust;
