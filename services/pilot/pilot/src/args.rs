@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use identity::IdentityArgs;
 use ipnet::IpNet;
+use pilot_core::{Compliance, Options};
 use service_kit::{CommonArgs, ListenAddr, parse_duration};
 
 /// Pilot: serves xDS to the mesh's proxies.
@@ -101,9 +102,41 @@ pub struct Args {
     #[command(flatten)]
     pub jwks: JwksArgs,
 
+    /// TLS of proxies
+    #[command(flatten)]
+    pub tls: TlsArgs,
+
     /// Flags all services have
     #[command(flatten)]
     pub common: CommonArgs,
+}
+
+/// What all TLS of proxies keeps to.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "TLS of proxies")]
+pub struct TlsArgs {
+    /// Standard that all TLS of proxies keeps to: fips-140-2, fips-140-3 or pqc; none if unset
+    #[arg(long, env = "COMPLIANCE_POLICY", value_name = "STANDARD", value_parser = compliance, default_value = "")]
+    pub compliance_policy: Compliance,
+
+    /// Close clusters whose DestinationRule names a credential that the proxy cannot have, rather than reach them without TLS
+    #[arg(long)]
+    pub refuse_unavailable_credentials: bool,
+}
+
+impl TlsArgs {
+    /// The same for translation.
+    pub fn options(&self) -> Options {
+        Options {
+            compliance: self.compliance_policy,
+            refuse_unavailable_credentials: self.refuse_unavailable_credentials,
+        }
+    }
+}
+
+fn compliance(word: &str) -> Result<Compliance, String> {
+    Compliance::parse(word)
+        .ok_or_else(|| format!("{word:?} is none of fips-140-2, fips-140-3, pqc"))
 }
 
 /// How the keys of token issuers (`jwksUri`, or by discovery from the issuer) are fetched.

@@ -133,6 +133,7 @@ async fn findings(State(api): State<Api>) -> Response {
             Ok(of_mesh) => {
                 let mut findings = planner.source_findings();
                 findings.extend(of_mesh);
+                findings.extend(planner.unprotected().await);
                 Json(findings).into_response()
             }
             Err(_) => failure(

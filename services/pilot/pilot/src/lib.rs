@@ -25,6 +25,7 @@ pub mod roster;
 mod run;
 pub mod status;
 pub mod trust;
+mod unprotected;
 mod whole;
 
 pub use args::Args;

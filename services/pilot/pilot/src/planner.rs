@@ -11,7 +11,7 @@ use mesh_config::resource::normal::JwksSource;
 use mesh_model::{Change, Delta, Mesh, Proxy, ProxyKind, Touch};
 use mesh_types::{Finding, Kind, Revision};
 use pilot_core::generate::{ClassSets, Generator, InboundSets};
-use pilot_core::{InboundKey, OutboundKey};
+use pilot_core::{InboundKey, Options, OutboundKey};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use xds_core::Snapshot;
@@ -53,6 +53,8 @@ pub enum Command {
     Disconnect(ConnectionId),
     /// Somebody wants the mesh as it is, for reading.
     Inspect(oneshot::Sender<Mesh>),
+    /// Somebody wants to know what policies ask of connected proxies that they cannot do.
+    Unprotected(oneshot::Sender<Vec<Finding>>),
 }
 
 /// The way to the planner.
@@ -72,6 +74,7 @@ impl Planner {
     pub fn start(
         roster: Arc<Roster>,
         metrics: Metrics,
+        options: Options,
     ) -> std::io::Result<(Planner, oneshot::Receiver<()>)> {
         // Unbounded, and bounded by its senders: each stream has at most two commands under way, ingestion one.
         let (commands, inbox) = mpsc::unbounded_channel();
@@ -80,7 +83,9 @@ impl Planner {
         std::thread::Builder::new()
             .name("planner".into())
             .spawn(move || {
-                State::new(roster, metrics, wants).run(inbox);
+                let mut state = State::new(roster, metrics, wants);
+                state.generator = Generator::new(options);
+                state.run(inbox);
                 let _ = ended.send(());
             })?;
         let planner = Planner {
@@ -131,6 +136,13 @@ impl Planner {
     /// What there is to tell about the sources of configuration.
     pub fn source_findings(&self) -> Vec<Finding> {
         self.sources.borrow().clone()
+    }
+
+    /// What policies ask of connected proxies that they cannot do.
+    pub async fn unprotected(&self) -> Vec<Finding> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Unprotected(reply));
+        answer.await.unwrap_or_default()
     }
 
     /// Where the keys are that some policy of the mesh needs.
@@ -219,6 +231,13 @@ impl State {
                 Command::Disconnect(id) => self.disconnect(id),
                 Command::Inspect(reply) => {
                     let _ = reply.send(self.mesh.clone());
+                }
+                Command::Unprotected(reply) => {
+                    let proxies = self.members.values().filter_map(|member| {
+                        let class = self.classes.get(&member.outbound)?;
+                        Some((&*member.proxy, &*class.sets.view.peers))
+                    });
+                    let _ = reply.send(crate::unprotected::findings(&self.mesh, proxies));
                 }
             }
         }

@@ -121,9 +121,11 @@ pub async fn run(args: Args, bus: Arc<dyn Bus>, stop: Stop) -> Result<(), RunErr
 
     let roster = Arc::new(Roster::new(name.clone()));
     let (planner, planner_end) =
-        Planner::start(roster.clone(), metrics.clone()).map_err(|error| RunError::Io {
-            what: "planner thread".into(),
-            error,
+        Planner::start(roster.clone(), metrics.clone(), args.tls.options()).map_err(|error| {
+            RunError::Io {
+                what: "planner thread".into(),
+                error,
+            }
         })?;
     tasks.spawn("planner", {
         let stop = stop.clone();

@@ -92,7 +92,7 @@ pub fn to_json(whole: Bytes) -> Option<Value> {
         "endpoints": list(TypeId::Eds),
         "listeners": list(TypeId::Lds),
         "routes": list(TypeId::Rds),
-        "secrets": [],
+        "secrets": list(TypeId::Sds),
     }))
 }
 
