@@ -44,6 +44,10 @@ enum Command {
     Pilot(Box<pilot::Args>),
     /// Run Galley alone
     Galley(Box<galley::Args>),
+    /// Run Citadel alone
+    Citadel(Box<citadel::Args>),
+    /// Run an Envoy with identity and configuration, or capture a pod's traffic
+    Agent(agent::args::Args),
     /// Run a program that ends when its parent does
     #[command(hide = true)]
     Child(commands::child::Args),
@@ -57,6 +61,16 @@ fn main() -> ExitCode {
             Err(error) => fail(&error),
         };
     }
+    // It runs an Envoy, whose life is tied to the main thread, and has a runtime of its own size.
+    let args = match args.command {
+        Command::Agent(args) => {
+            return match agent::main(args.command) {
+                Ok(code) => code,
+                Err(error) => fail(&error),
+            };
+        }
+        command => Args { command },
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -80,7 +94,10 @@ fn main() -> ExitCode {
             Command::Ca(args) => commands::ca::run(args).await,
             Command::Pilot(args) => commands::services::pilot(*args).await,
             Command::Galley(args) => commands::services::galley(*args).await,
-            Command::Child(_) => unreachable!("handled before there were threads"),
+            Command::Citadel(args) => commands::services::citadel(*args).await,
+            Command::Agent(_) | Command::Child(_) => {
+                unreachable!("handled before there were threads")
+            }
         }
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));

@@ -3,21 +3,15 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::client;
+use crate::client::GalleyAddress;
 use crate::report::Report;
 use crate::table::{self, Output};
 
 /// Flags.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Address of Galley's HTTP API
-    #[arg(
-        long,
-        env = "FLOTILLA_GALLEY",
-        value_name = "URL",
-        default_value = "http://127.0.0.1:8081"
-    )]
-    galley: String,
+    #[command(flatten)]
+    address: GalleyAddress,
 
     /// Only objects of this namespace
     #[arg(short, long, value_name = "NAMESPACE")]
@@ -30,8 +24,8 @@ pub struct Args {
 
 /// Prints every finding.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let mut findings: Vec<Report> =
-        client::get(&args.galley, "/v1/findings", Duration::from_secs(10)).await?;
+    let galley = args.address.service()?;
+    let mut findings: Vec<Report> = galley.get("/v1/findings", Duration::from_secs(10)).await?;
     if let Some(namespace) = &args.namespace {
         findings.retain(|finding| finding.namespace.as_ref() == Some(namespace));
     }

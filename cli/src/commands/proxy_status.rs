@@ -6,7 +6,7 @@ use std::time::Duration;
 use mesh_api::pilot::{ProxyStatus, TypeStatus};
 use pilot::debug::Proxies;
 
-use crate::client::{self, PilotAddress};
+use crate::client::PilotAddress;
 use crate::table::{self, Output};
 
 /// Columns and the type each shows.
@@ -42,8 +42,11 @@ pub struct Args {
 
 /// Prints a line per proxy; fails if a Pilot did not answer or a proxy is unknown.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let mut all: Proxies =
-        client::get(&args.address.pilot, "/v1/proxies", Duration::from_secs(10)).await?;
+    let mut all: Proxies = args
+        .address
+        .service()?
+        .get("/v1/proxies", Duration::from_secs(10))
+        .await?;
     if let Some(name) = &args.proxy {
         for pilot in &mut all.pilots {
             pilot.proxies.retain(|proxy| {

@@ -1,4 +1,4 @@
-//! `flotilla pilot`, `flotilla galley`: the services, from this one binary.
+//! `flotilla pilot`, `flotilla galley`, `flotilla citadel`: the services, from this one binary.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -34,5 +34,16 @@ pub async fn galley(args: galley::Args) -> anyhow::Result<ExitCode> {
     service_kit::signals(&stop)?;
     let bus = connect(&args.bus, "galley").await?;
     galley::run(args, bus, stop).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs Citadel until told to stop.
+pub async fn citadel(args: citadel::Args) -> anyhow::Result<ExitCode> {
+    args.common.init_logs()?;
+    service_kit::tls::install_provider();
+    let stop = Stop::new();
+    service_kit::signals(&stop)?;
+    let bus = connect(&args.bus, "citadel").await?;
+    citadel::run(args, bus, stop).await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use mesh_api::pilot::RevisionStatus;
 use serde_json::Value;
 
-use crate::client::{self, PilotAddress};
+use crate::client::PilotAddress;
 use crate::table::{self, Output};
 
 /// Flags.
@@ -42,11 +42,11 @@ enum Condition {
 /// Succeeds if the revision is live everywhere within the time.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Condition::Live = args.condition;
+    let pilot = args.address.service()?;
     let revision = match args.revision {
         Some(revision) => revision,
         None => {
-            let newest: Value =
-                client::get(&args.address.pilot, "/v1/revision", Duration::from_secs(10)).await?;
+            let newest: Value = pilot.get("/v1/revision", Duration::from_secs(10)).await?;
             newest["revision"].as_u64().unwrap_or_default()
         }
     };
@@ -54,12 +54,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         "/v1/revisions/{revision}?wait={}ms",
         args.timeout.as_millis()
     );
-    let status: RevisionStatus = client::get(
-        &args.address.pilot,
-        &path,
-        args.timeout + Duration::from_secs(10),
-    )
-    .await?;
+    let status: RevisionStatus = pilot
+        .get(&path, args.timeout + Duration::from_secs(10))
+        .await?;
     let live =
         status.live == status.total && status.silent_pilots.is_empty() && status.pending.is_empty();
     match args.output {

@@ -1,19 +1,20 @@
 //! Reaching the authority: over the socket in its data folder, or over TLS.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{anyhow, bail};
 use hyper_util::rt::TokioIo;
+use identity::accounts;
 use mesh_api::citadel::operator_client::OperatorClient;
 use mesh_types::SpiffeId;
-use service_kit::tls::{self, ServerId, TlsIdentity, Trust};
+use service_kit::tls::{self, ServerId};
 use tokio::net::UnixStream;
-use tokio::sync::watch;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::transport::Endpoint;
+
+use crate::client::Who;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -91,20 +92,14 @@ impl Address {
     pub async fn connect(&self) -> anyhow::Result<Client> {
         let transport = match (&self.ca_addr, &self.identity) {
             (Some(address), Some(folder)) => {
-                let identity = read_identity(folder)?;
-                let citadel = self.ca_id.clone();
-                let citadel =
-                    citadel.map_or_else(|| citadel_of(identity.id().trust_domain()), Ok)?;
-                let (keep, identities) = watch::channel(Some(Arc::new(identity)));
-                // The channel reads it for every connection; nothing replaces it.
-                std::mem::forget(keep);
-                Transport::Tls(tls::connect(
-                    address,
-                    identities,
-                    ServerId::spiffe(citadel),
-                )?)
+                let who = Who::read(folder)?;
+                let citadel = match &self.ca_id {
+                    Some(id) => ServerId::spiffe(id.clone()),
+                    None => who.server("istio-system", accounts::CITADEL)?,
+                };
+                Transport::Tls(tls::connect(address, who.identities(), citadel)?)
             }
-            _ => Transport::Socket(socket(&self.ca_socket).await?),
+            _ => return over_socket(&self.ca_socket).await,
         };
         Ok(OperatorClient::new(transport))
     }
@@ -167,6 +162,14 @@ pub fn cause(error: &dyn std::error::Error) -> String {
     last
 }
 
+/// A client of the Citadel whose socket this is.
+///
+/// # Errors
+/// There is no socket, or nobody behind it.
+pub async fn over_socket(path: &Path) -> anyhow::Result<Client> {
+    Ok(OperatorClient::new(Transport::Socket(socket(path).await?)))
+}
+
 async fn socket(path: &Path) -> anyhow::Result<tonic::transport::Channel> {
     if !path.exists() {
         bail!(
@@ -196,33 +199,4 @@ async fn socket(path: &Path) -> anyhow::Result<tonic::transport::Channel> {
 pub fn citadel_of(trust_domain: &mesh_types::TrustDomain) -> anyhow::Result<SpiffeId> {
     let text = format!("spiffe://{trust_domain}/ns/istio-system/sa/istio-citadel-service-account");
     Ok(SpiffeId::parse(&text)?)
-}
-
-/// Certificate, key and roots of a folder.
-fn read_identity(folder: &Path) -> anyhow::Result<TlsIdentity> {
-    let read = |name: &str| {
-        let path = folder.join(name);
-        std::fs::read_to_string(&path).with_context(|| {
-            format!(
-                "{}; `flotilla ca enroll` makes such a folder",
-                path.display()
-            )
-        })
-    };
-    let (chain, key, roots) = (
-        read("cert-chain.pem")?,
-        read("key.pem")?,
-        read("root-cert.pem")?,
-    );
-    let certificates = pki::Certificate::all_from_pem(&chain)?;
-    let leaf = certificates
-        .first()
-        .ok_or_else(|| anyhow!("{}: no certificate", folder.display()))?;
-    let id = leaf.spiffe_id()?;
-    let trust = Trust::of(
-        id.trust_domain().clone(),
-        Arc::new(pki::Bundle::from_pem(&roots)?),
-        [].into(),
-    );
-    Ok(TlsIdentity::new(&chain, &key, Arc::new(trust))?)
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use mesh_api::istio::ca::IstioCertificateRequest;
 use mesh_api::istio::ca::istio_certificate_service_client::IstioCertificateServiceClient;
 use mesh_types::{SpiffeId, TrustDomain};
@@ -66,23 +66,76 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let roots = std::fs::read_to_string(&args.ca_root)
         .with_context(|| format!("--ca-root {}", args.ca_root.display()))?;
-    let trust = Trust::of(
-        args.trust_domain.clone(),
-        Arc::new(Bundle::from_pem(&roots)?),
-        [].into(),
-    );
     let citadel = args
         .ca_id
         .map_or_else(|| citadel_of(&args.trust_domain), Ok)?;
     // Before the token is used up.
-    make_folder(&args.out)?;
+    make_folder(&args.out).with_context(|| format!("--out {}", args.out.display()))?;
+    let key = args.out.join("key.pem");
+    ensure!(
+        !key.exists(),
+        "{} exists: an identity is not written over; remove it, or choose another folder",
+        key.display()
+    );
+    let enrolled = get(Enrolment {
+        token,
+        ca_addr: args.ca_addr,
+        roots,
+        trust_domain: args.trust_domain,
+        citadel,
+        ttl: args.ttl,
+    })
+    .await?;
+    enrolled.write(&args.out)?;
+    println!(
+        "{} until {}, in {}",
+        enrolled.leaf.spiffe_id()?,
+        at(enrolled.leaf.not_after().unix_timestamp()),
+        args.out.display()
+    );
+    Ok(ExitCode::SUCCESS)
+}
 
+/// Who asks whom for what.
+pub struct Enrolment {
+    /// The join token.
+    pub token: String,
+    /// Address of Citadel.
+    pub ca_addr: String,
+    /// Root certificates of the mesh, in PEM.
+    pub roots: String,
+    /// Trust domain of the mesh.
+    pub trust_domain: TrustDomain,
+    /// Who Citadel is.
+    pub citadel: SpiffeId,
+    /// How long the certificate shall live; zero as Citadel says.
+    pub ttl: Duration,
+}
+
+/// A key, its certificate, and whom to trust.
+pub struct Enrolled {
+    leaf: Certificate,
+    key: PrivateKey,
+    chain: String,
+    roots: String,
+}
+
+/// Makes a key and gets a certificate for it, with a join token.
+pub async fn get(enrolment: Enrolment) -> anyhow::Result<Enrolled> {
+    let Enrolment {
+        token,
+        ca_addr,
+        roots,
+        trust_domain,
+        citadel,
+        ttl,
+    } = enrolment;
     let key = PrivateKey::generate(KeyType::EcP256)?;
     // What the request says it is has no effect: the token says that.
-    let anybody = SpiffeId::new(args.trust_domain.clone(), "/enroll")?;
+    let anybody = SpiffeId::new(trust_domain.clone(), "/enroll")?;
     let request = IstioCertificateRequest {
         csr: csr::create(&key, &anybody)?,
-        validity_duration: i64::try_from(args.ttl.as_secs())?,
+        validity_duration: i64::try_from(ttl.as_secs())?,
         metadata: None,
     };
     let mut request = tonic::Request::new(request);
@@ -92,12 +145,13 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     bearer.set_sensitive(true);
     request.metadata_mut().insert("authorization", bearer);
 
-    let channel = tls::connect(&args.ca_addr, Arc::new(trust), ServerId::spiffe(citadel))?;
+    let trust = Trust::of(trust_domain, Arc::new(Bundle::from_pem(&roots)?), [].into());
+    let channel = tls::connect(&ca_addr, Arc::new(trust), ServerId::spiffe(citadel))?;
     let mut client = IstioCertificateServiceClient::new(channel);
     let answer = tokio::time::timeout(PATIENCE, client.create_certificate(request)).await;
     let answer = answer
-        .map_err(|_| anyhow!("Citadel at {} does not answer within 30s", args.ca_addr))?
-        .map_err(|status| explain(&status, &args.ca_addr))?;
+        .map_err(|_| anyhow!("Citadel at {ca_addr} does not answer within 30s"))?
+        .map_err(|status| explain(&status, &ca_addr))?;
     let mut chain = answer.into_inner().cert_chain;
     ensure!(chain.len() >= 2, "Citadel answered without a root");
     let roots = chain.pop().unwrap_or_default();
@@ -106,17 +160,22 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         leaf.public_key() == Some(key.public_key()),
         "Citadel answered with a certificate of another key"
     );
-    let id = leaf.spiffe_id()?;
+    Ok(Enrolled {
+        leaf,
+        key,
+        chain: chain.concat(),
+        roots,
+    })
+}
 
-    write(&args.out, "key.pem", &key.to_pkcs8_pem(), 0o600)?;
-    write(&args.out, "cert-chain.pem", &chain.concat(), 0o644)?;
-    write(&args.out, "root-cert.pem", &roots, 0o644)?;
-    println!(
-        "{id} until {}, in {}",
-        at(leaf.not_after().unix_timestamp()),
-        args.out.display()
-    );
-    Ok(ExitCode::SUCCESS)
+impl Enrolled {
+    /// Writes the folder, in place of an older identity.
+    pub fn write(&self, folder: &Path) -> anyhow::Result<()> {
+        make_folder(folder).with_context(|| folder.display().to_string())?;
+        write(folder, "key.pem", &self.key.to_pkcs8_pem(), 0o600)?;
+        write(folder, "cert-chain.pem", &self.chain, 0o644)?;
+        write(folder, "root-cert.pem", &self.roots, 0o644)
+    }
 }
 
 fn explain(status: &tonic::Status, address: &str) -> anyhow::Error {
@@ -135,19 +194,11 @@ fn explain(status: &tonic::Status, address: &str) -> anyhow::Error {
     }
 }
 
-fn make_folder(folder: &Path) -> anyhow::Result<()> {
-    let made = std::fs::DirBuilder::new()
+fn make_folder(folder: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
-        .create(folder);
-    made.with_context(|| format!("--out {}", folder.display()))?;
-    if folder.join("key.pem").exists() {
-        bail!(
-            "{} exists: an identity is not written over; remove it, or choose another folder",
-            folder.join("key.pem").display()
-        );
-    }
-    Ok(())
+        .create(folder)
 }
 
 /// Whole or not at all.

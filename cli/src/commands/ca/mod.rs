@@ -1,7 +1,7 @@
 //! `flotilla ca`: the certificate authority, for operators.
 
-mod connect;
-mod enroll;
+pub mod connect;
+pub mod enroll;
 mod journal;
 mod revoke;
 mod rotate;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Subcommand;
 use serde_json::Value;
 
-use crate::client::{self, PilotAddress};
+use crate::client::PilotAddress;
 use crate::table::{self, Output};
 
 /// Flags.
@@ -83,7 +83,8 @@ impl Common {
     async fn fetch(&self) -> anyhow::Result<Value> {
         let proxy = proxy(&self.proxy, self.namespace.as_deref());
         let path = format!("/v1/proxies/{proxy}/config");
-        client::get(&self.address.pilot, &path, Duration::from_secs(10)).await
+        let pilot = self.address.service()?;
+        pilot.get(&path, Duration::from_secs(10)).await
     }
 }
 

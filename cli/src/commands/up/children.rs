@@ -35,6 +35,8 @@ pub struct Spec {
     pub program: PathBuf,
     /// Its arguments.
     pub arguments: Vec<OsString>,
+    /// Variables that it gets besides ours.
+    pub variables: Vec<(&'static str, OsString)>,
     /// Where its output goes.
     pub log: PathBuf,
 }
@@ -121,6 +123,7 @@ impl Children {
             .args(["child", "--parent", &std::process::id().to_string(), "--"])
             .arg(&spec.program)
             .args(&spec.arguments)
+            .envs(spec.variables.iter().map(|(name, value)| (*name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -291,6 +294,7 @@ mod tests {
             name: "it".into(),
             program: "/bin/sh".into(),
             arguments: vec!["-c".into(), script.into()],
+            variables: Vec::new(),
             log: dir.join("log"),
         }
     }

@@ -1,10 +1,11 @@
-//! `flotilla up`: a whole mesh on this machine: the plane, a sample application, an Envoy beside each of its workloads.
+//! `flotilla up`: a whole mesh on this machine: the plane, a sample application, an agent with an Envoy beside each of its workloads.
 //!
 //! Start reading at [`run`]. What is started is in `plane` and `sample`, how it lives and ends in `children`, what is said meanwhile in
 //! `story` and `words`.
 
 mod args;
 mod children;
+mod identities;
 mod plane;
 mod programs;
 mod revisions;
@@ -15,7 +16,6 @@ mod words;
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -25,6 +25,7 @@ use service_kit::Stop;
 pub use args::Args;
 use args::Network;
 use children::{Children, Spec};
+use identities::Identities;
 use plane::Plane;
 use programs::Places;
 use sample::{WORKLOADS, Workload};
@@ -76,11 +77,12 @@ async fn live(
     };
     let first = children.len();
     if let Some(sample) = &programs.sample {
-        start_sample(args, sample, state, &plane, children)?;
+        start_sample(args, sample, state, &plane, children).await?;
     }
     let sample = first..children.len();
 
-    let mut story = Story::new(args, state, &plane, started);
+    let identities = plane.identities.clone();
+    let mut story = Story::new(args, state, &plane, started)?;
     let mut telling = std::pin::pin!(story.tell());
     let outcome = loop {
         tokio::select! {
@@ -88,12 +90,15 @@ async fn live(
             error = plane.ended() => break Err(error),
             never = &mut telling => break never.map(|never| match never {}),
             ending = children.watch() => match ending {
-                Ok(ending) => say(&format!(
-                    "{} {}, and is started again; see {}",
-                    ending.name,
-                    ending.how,
-                    state.show(&ending.log).display()
-                )),
+                Ok(ending) => {
+                    say(&format!(
+                        "{} {}, and is started again; see {}",
+                        ending.name,
+                        ending.how,
+                        state.show(&ending.log).display()
+                    ));
+                    admit_again(&identities, &ending.name).await;
+                }
                 Err(error) => break Err(error),
             },
         }
@@ -161,23 +166,49 @@ fn logs(args: &Args, state: &State) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn start_sample(
+async fn start_sample(
     args: &Args,
     (envoy, application): &(PathBuf, PathBuf),
     state: &State,
     plane: &Plane,
     children: &mut Children,
 ) -> anyhow::Result<()> {
-    let Some(pilot) = plane.pilot.get("grpc") else {
+    let Some(pilot) = plane.pilot.get("grpc-tls") else {
         bail!("Pilot does not say where it listens");
     };
+    let flotilla = std::env::current_exe()?;
     // Envoys take longest to start.
     for workload in &WORKLOADS {
+        let name = workload.name();
+        admit(&plane.identities, workload).await?;
+        let identities = &plane.identities;
+        let mut arguments: Vec<OsString> = workload
+            .agent(args.network)
+            .into_iter()
+            .map(OsString::from)
+            .collect();
+        for (flag, value) in [
+            ("--root-dir", state.agent(&name).into_os_string()),
+            ("--discovery-address", pilot.to_string().into()),
+            ("--ca-addr", identities.ca.to_string().into()),
+            ("--ca-root", identities.root.clone().into()),
+            ("--join-token-file", identities.token_file(&name).into()),
+            ("--envoy", envoy.clone().into()),
+        ] {
+            arguments.extend([flag.into(), value]);
+        }
+        let mut variables: Vec<(&str, OsString)> = workload
+            .variables()
+            .into_iter()
+            .map(|(name, value)| (name, value.into()))
+            .collect();
+        variables.push(("XDS_ROOT_CA", identities.root.clone().into()));
         children.start(Spec {
-            name: format!("the Envoy of {}", workload.name()),
-            program: envoy.clone(),
-            arguments: envoy_arguments(workload, args.network, *pilot, state)?,
-            log: state.log(&format!("{}-envoy", workload.name())),
+            name: agent_of(workload),
+            program: flotilla.clone(),
+            arguments,
+            variables,
+            log: state.log(&format!("{name}-envoy")),
         })?;
     }
     for workload in &WORKLOADS {
@@ -188,34 +219,35 @@ fn start_sample(
             name: workload.name(),
             program: application.clone(),
             arguments: arguments.into_iter().map(OsString::from).collect(),
+            variables: Vec::new(),
             log: state.log(&workload.name()),
         })?;
     }
     Ok(())
 }
 
-fn envoy_arguments(
-    workload: &Workload,
-    network: Network,
-    pilot: SocketAddr,
-    state: &State,
-) -> anyhow::Result<Vec<OsString>> {
-    let file = state
-        .dir
-        .join("envoy")
-        .join(format!("{}.json", workload.name()));
-    let bootstrap = serde_json::to_vec_pretty(&workload.bootstrap(network, pilot))?;
-    std::fs::write(&file, bootstrap).with_context(|| file.display().to_string())?;
-    let mut arguments: Vec<OsString> = vec!["-c".into(), file.into()];
-    arguments.extend(
-        [
-            "--disable-hot-restart",
-            "--concurrency",
-            "1",
-            "--log-level",
-            "warning",
-        ]
-        .map(OsString::from),
-    );
-    Ok(arguments)
+/// As the terminal names the agent and Envoy of a workload.
+fn agent_of(workload: &Workload) -> String {
+    format!("the Envoy of {}", workload.name())
+}
+
+/// A token for the agent of a workload. Its key lives and dies with it, so that each start takes a new one.
+async fn admit(identities: &Identities, workload: &Workload) -> anyhow::Result<()> {
+    identities
+        .admit(&workload.name(), sample::NAMESPACE, &workload.account())
+        .await
+}
+
+/// The same for one that has ended, if it was an agent.
+async fn admit_again(identities: &Identities, ended: &str) {
+    let Some(workload) = WORKLOADS.iter().find(|one| agent_of(one) == ended) else {
+        return;
+    };
+    if let Err(error) = admit(identities, workload).await {
+        tracing::warn!(
+            name = ended,
+            error = format!("{error:#}"),
+            "no token for its next start"
+        );
+    }
 }

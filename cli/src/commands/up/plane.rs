@@ -1,4 +1,4 @@
-//! Galley and Pilot: as tasks of this process, or as processes of their own with a NATS server between them.
+//! Citadel, Galley and Pilot: as tasks of this process, or as processes of their own with a NATS server between them.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::args::Args;
 use super::children::{Children, Index, Spec};
+use super::identities::Identities;
 use super::state::State;
 
 /// How often a file is looked for.
@@ -23,13 +24,18 @@ const POLL: Duration = Duration::from_millis(5);
 /// A listener of the plane: its name in the ports file, its flag, and the port that the commands of `flotilla` expect.
 type Listener = (&'static str, &'static str, u16);
 
+const CITADEL: [Listener; 2] = [
+    ("grpc", "--grpc-addr", 8060),
+    ("monitoring", "--monitoring-addr", 15016),
+];
 const GALLEY: [Listener; 3] = [
     ("grpc", "--grpc-addr", 9901),
     ("http", "--http-addr", 8081),
     ("monitoring", "--monitoring-addr", 15015),
 ];
-const PILOT: [Listener; 3] = [
+const PILOT: [Listener; 4] = [
     ("grpc", "--grpc-addr", 15010),
+    ("grpc-tls", "--secure-grpc-addr", 15012),
     ("http", "--http-addr", 8080),
     ("monitoring", "--monitoring-addr", 15014),
 ];
@@ -39,6 +45,10 @@ pub type Addresses = BTreeMap<String, SocketAddr>;
 
 /// A running plane.
 pub struct Plane {
+    /// Of Citadel.
+    pub citadel: Addresses,
+    /// Who gets an identity, and how.
+    pub identities: Identities,
     /// Of Galley.
     pub galley: Addresses,
     /// Of Pilot.
@@ -77,23 +87,38 @@ impl Plane {
 
     async fn tasks(args: &Args, state: &State) -> anyhow::Result<Plane> {
         let bus = bus::connect("memory:", &BusOptions::default()).await?;
+        let mut citadel_task = {
+            let arguments = citadel_arguments(args, state, "memory:");
+            let citadel = parse::<citadel::Args>("citadel", arguments)?;
+            task("Citadel", |stop| run_citadel(citadel, bus.clone(), stop))
+        };
+        let citadel = ports_of_task(&mut citadel_task, &ports_file(state, "citadel")).await?;
+        let identities = Identities::new(state, address(&citadel, "grpc", "Citadel")?);
+        tokio::select! {
+            () = identities.ready() => {}
+            outcome = &mut citadel_task.run => return Err(failure(citadel_task.name, outcome)),
+        }
+        admit(&identities).await?;
+
         let mut galley_task = {
-            let arguments = galley_arguments(args, state, "memory:");
+            let arguments = galley_arguments(args, state, &identities, "memory:");
             let galley = parse::<galley::Args>("galley", arguments)?;
             task("Galley", |stop| run_galley(galley, bus.clone(), stop))
         };
         let galley = ports_of_task(&mut galley_task, &ports_file(state, "galley")).await?;
         let mut pilot_task = {
-            let arguments = pilot_arguments(args, state, &galley, "memory:")?;
+            let arguments = pilot_arguments(args, state, &identities, &galley, "memory:")?;
             let pilot = parse::<pilot::Args>("pilot", arguments)?;
             task("Pilot", |stop| run_pilot(pilot, bus, stop))
         };
         let pilot = ports_of_task(&mut pilot_task, &ports_file(state, "pilot")).await?;
         Ok(Plane {
+            citadel,
+            identities,
             galley,
             pilot,
             nats: None,
-            how: How::Tasks(vec![pilot_task, galley_task]),
+            how: How::Tasks(vec![pilot_task, galley_task, citadel_task]),
         })
     }
 
@@ -110,6 +135,7 @@ impl Plane {
                 name: name.to_owned(),
                 program: flotilla.clone(),
                 arguments,
+                variables: Vec::new(),
                 log: state.log(name),
             })
         };
@@ -118,6 +144,7 @@ impl Plane {
             name: "nats-server".into(),
             program: nats_server.to_owned(),
             arguments: nats_arguments(state, -1),
+            variables: Vec::new(),
             log: state.log("nats-server"),
         })?;
         let folder = state.dir.join("run/nats");
@@ -127,22 +154,44 @@ impl Plane {
             children.set_arguments(nats, nats_arguments(state, port));
         }
 
-        let arguments = galley_arguments(args, state, &url);
+        let arguments = citadel_arguments(args, state, &url);
+        let citadel_child = service(children, "citadel", arguments.clone())?;
+        let file = ports_file(state, "citadel");
+        let citadel = children
+            .wait_for(citadel_child, || addresses(&file))
+            .await?;
+        children.set_arguments(
+            citadel_child,
+            pinned("citadel", arguments, &CITADEL, &citadel),
+        );
+        let identities = Identities::new(state, address(&citadel, "grpc", "Citadel")?);
+        tokio::select! {
+            () = identities.ready() => {}
+            ending = children.watch() => {
+                let ending = ending?;
+                bail!("{} {}; see {}", ending.name, ending.how, state.show(&ending.log).display());
+            }
+        }
+        admit(&identities).await?;
+
+        let arguments = galley_arguments(args, state, &identities, &url);
         let galley_child = service(children, "galley", arguments.clone())?;
         let file = ports_file(state, "galley");
         let galley = children.wait_for(galley_child, || addresses(&file)).await?;
         children.set_arguments(galley_child, pinned("galley", arguments, &GALLEY, &galley));
 
-        let arguments = pilot_arguments(args, state, &galley, &url)?;
+        let arguments = pilot_arguments(args, state, &identities, &galley, &url)?;
         let pilot_child = service(children, "pilot", arguments.clone())?;
         let file = ports_file(state, "pilot");
         let pilot = children.wait_for(pilot_child, || addresses(&file)).await?;
         children.set_arguments(pilot_child, pinned("pilot", arguments, &PILOT, &pilot));
         Ok(Plane {
+            citadel,
+            identities,
             galley,
             pilot,
             nats: Some(url),
-            how: How::Processes(vec![pilot_child, galley_child, nats]),
+            how: How::Processes(vec![pilot_child, galley_child, citadel_child, nats]),
         })
     }
 
@@ -182,6 +231,10 @@ impl Plane {
             }
         }
     }
+}
+
+async fn run_citadel(args: citadel::Args, bus: Arc<dyn Bus>, stop: Stop) -> anyhow::Result<()> {
+    Ok(citadel::run(args, bus, stop).await?)
 }
 
 async fn run_galley(args: galley::Args, bus: Arc<dyn Bus>, stop: Stop) -> anyhow::Result<()> {
@@ -253,7 +306,28 @@ fn nats_arguments(state: &State, port: i32) -> Vec<OsString> {
     arguments
 }
 
-fn galley_arguments(args: &Args, state: &State, bus: &str) -> Vec<OsString> {
+/// Tokens for the plane's other services, and a certificate for whoever operates it.
+async fn admit(identities: &Identities) -> anyhow::Result<()> {
+    use identity::accounts;
+    identities.admit_service("galley", accounts::GALLEY).await?;
+    identities.admit_service("pilot", accounts::PILOT).await?;
+    identities.enroll_operator().await
+}
+
+fn citadel_arguments(args: &Args, state: &State, bus: &str) -> Vec<OsString> {
+    let mut arguments = common(args, state, "citadel", &CITADEL, bus);
+    let data = state.dir.join("citadel");
+    arguments.extend(["--root-ca-dir".into(), data.join("cacerts").into()]);
+    arguments.extend(["--data-dir".into(), data.into()]);
+    arguments
+}
+
+fn galley_arguments(
+    args: &Args,
+    state: &State,
+    identities: &Identities,
+    bus: &str,
+) -> Vec<OsString> {
     let mut arguments = common(args, state, "galley", &GALLEY, bus);
     arguments.extend([
         "--source".into(),
@@ -261,26 +335,46 @@ fn galley_arguments(args: &Args, state: &State, bus: &str) -> Vec<OsString> {
         "--store".into(),
         url("sqlite", &state.dir.join("galley/galley.db")),
     ]);
+    arguments.extend(identity_arguments(state, identities, "galley"));
     arguments
 }
 
 fn pilot_arguments(
     args: &Args,
     state: &State,
+    identities: &Identities,
     galley: &Addresses,
     bus: &str,
 ) -> anyhow::Result<Vec<OsString>> {
-    let Some(address) = galley.get("grpc") else {
-        bail!("Galley does not say where it listens");
-    };
+    let galley = address(galley, "grpc", "Galley")?;
     let mut arguments = common(args, state, "pilot", &PILOT, bus);
     arguments.extend([
         "--galley".into(),
-        format!("http://{address}").into(),
+        format!("https://{galley}").into(),
         "--data-dir".into(),
         state.dir.join("pilot").into(),
     ]);
+    arguments.extend(identity_arguments(state, identities, "pilot"));
     Ok(arguments)
+}
+
+fn identity_arguments(state: &State, identities: &Identities, service: &str) -> Vec<OsString> {
+    vec![
+        "--ca-addr".into(),
+        identities.ca.to_string().into(),
+        "--ca-root".into(),
+        identities.root.clone().into(),
+        "--join-token-file".into(),
+        identities.token_file(service).into(),
+        "--identity-dir".into(),
+        state.dir.join(service).join("identity").into(),
+    ]
+}
+
+/// An address that a service said.
+fn address(addresses: &Addresses, listener: &str, service: &str) -> anyhow::Result<SocketAddr> {
+    let found = addresses.get(listener).copied();
+    found.ok_or_else(|| anyhow!("{service} does not say where it listens ({listener})"))
 }
 
 fn url(scheme: &str, path: &Path) -> OsString {
@@ -352,14 +446,14 @@ fn pinned(
 /// Listeners that are elsewhere than the commands of `flotilla` expect, as variables for them.
 pub fn variables(plane: &Plane) -> Vec<String> {
     let found = [
-        ("FLOTILLA_PILOT", PILOT[1], &plane.pilot),
+        ("FLOTILLA_PILOT", PILOT[2], &plane.pilot),
         ("FLOTILLA_GALLEY", GALLEY[1], &plane.galley),
     ];
     found
         .into_iter()
         .filter_map(|(variable, (name, _, usual), addresses)| {
             let address = addresses.get(name)?;
-            (address.port() != usual).then(|| format!("{variable}=http://{address}"))
+            (address.port() != usual).then(|| format!("{variable}=https://{address}"))
         })
         .collect()
 }

@@ -5,19 +5,22 @@ use std::time::Duration;
 use envoy_api::envoy::config::core::v3::Node;
 use envoy_api::envoy::service::discovery::v3::DeltaDiscoveryRequest;
 use envoy_api::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use identity::accounts;
 use mesh_api::galley::Revision;
 use prost::{Message as _, Name as _};
-use service_kit::Backoff;
+use service_kit::{Backoff, tls};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Endpoint;
+
+use super::identities::PLANE;
+use crate::client::Who;
 
 /// Hands over every revision from the one in force on, for as long as somebody takes them; asks again when Galley was away.
-pub async fn follow(galley: String, out: mpsc::Sender<Revision>) {
+pub async fn follow(galley: String, who: Who, out: mpsc::Sender<Revision>) {
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
     let mut last = 0;
     loop {
-        if let Err(error) = read(&galley, &mut last, &mut backoff, &out).await {
+        if let Err(error) = read(&galley, &who, &mut last, &mut backoff, &out).await {
             tracing::debug!(
                 error = format!("{error:#}"),
                 "no revisions from Galley; asking again"
@@ -33,11 +36,13 @@ pub async fn follow(galley: String, out: mpsc::Sender<Revision>) {
 /// Reads one stream to its end.
 async fn read(
     galley: &str,
+    who: &Who,
     last: &mut u64,
     backoff: &mut Backoff,
     out: &mpsc::Sender<Revision>,
 ) -> anyhow::Result<()> {
-    let channel = Endpoint::from_shared(galley.to_owned())?.connect().await?;
+    let server = who.server(PLANE, accounts::GALLEY)?;
+    let channel = tls::connect(galley, who.identities(), server)?;
     let mut client = AggregatedDiscoveryServiceClient::new(channel);
     let (requests, outbox) = mpsc::channel(4);
     requests

@@ -2,12 +2,10 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use serde_json::{Value, json};
-
 use super::args::Network;
 
 /// The sample's configuration, by file name.
-pub const CONFIG: [(&str, &str); 4] = [
+pub const CONFIG: [(&str, &str); 5] = [
     (
         "gateway.yaml",
         include_str!("../../../../deploy/sample/config/gateway.yaml"),
@@ -15,6 +13,10 @@ pub const CONFIG: [(&str, &str); 4] = [
     (
         "reviews.yaml",
         include_str!("../../../../deploy/sample/config/reviews.yaml"),
+    ),
+    (
+        "security.yaml",
+        include_str!("../../../../deploy/sample/config/security.yaml"),
     ),
     (
         "services.yaml",
@@ -30,8 +32,14 @@ pub const CONFIG: [(&str, &str); 4] = [
 pub const NETWORK: &str = "127.77.0";
 /// Port of the page, on the gateway.
 pub const PAGE_PORT: u16 = 8000;
+/// Namespace of the sample.
+pub const NAMESPACE: &str = "default";
 /// Port of Envoy's admin interface.
 const ADMIN_PORT: u16 = 15000;
+/// Port of the agent's status, of Envoy's health, and of its metrics.
+const STATUS_PORT: u16 = 15020;
+const HEALTH_PORT: u16 = 15021;
+const METRICS_PORT: u16 = 15090;
 /// Port in front of an application, opened by the Envoy beside it.
 const SERVICE_PORT: u16 = 9080;
 /// Port of an application.
@@ -99,12 +107,14 @@ impl Workload {
     /// Every port that it or its Envoy opens.
     pub fn ports(&self, network: Network) -> Vec<SocketAddrV4> {
         let ports: &[u16] = match self.version {
-            None => &[PAGE_PORT, ADMIN_PORT],
-            Some(_) => &[SERVICE_PORT, APPLICATION_PORT, PROXY_PORT, ADMIN_PORT],
+            None => &[PAGE_PORT],
+            Some(_) => &[SERVICE_PORT, APPLICATION_PORT, PROXY_PORT],
         };
         let address = self.address(network);
+        let own = [ADMIN_PORT, STATUS_PORT, HEALTH_PORT, METRICS_PORT];
         ports
             .iter()
+            .chain(&own)
             .map(|port| SocketAddrV4::new(address, *port))
             .collect()
     }
@@ -123,68 +133,51 @@ impl Workload {
         ])
     }
 
-    /// Configuration that its Envoy starts with: who it is, and that it asks Pilot for the rest.
-    pub fn bootstrap(&self, network: Network, pilot: std::net::SocketAddr) -> Value {
-        let kind = if self.version.is_some() {
-            "sidecar"
-        } else {
-            "router"
+    /// Its service account.
+    pub fn account(&self) -> String {
+        format!("bookinfo-{}", self.service)
+    }
+
+    /// Arguments of `flotilla agent` beside it, but for where the plane is.
+    pub fn agent(&self, network: Network) -> Vec<String> {
+        let kind = match self.version {
+            Some(_) => "sidecar",
+            None => "router",
         };
-        let mut labels = json!({ "app": self.service });
-        if let Some(version) = self.version {
-            labels["version"] = json!(version);
-        }
         let address = self.address(network);
-        let socket = |address: String, port: u16| json!({ "socket_address": { "address": address, "port_value": port } });
-        let ads = json!({ "ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s" });
-        json!({
-            "node": {
-                "id": format!("{kind}~{address}~{}~default.svc.cluster.local", self.proxy()),
-                "cluster": format!("{}.default", self.service),
-                "metadata": {
-                    "NAMESPACE": "default",
-                    "CLUSTER_ID": "local",
-                    "WORKLOAD_NAME": self.name(),
-                    "INTERCEPTION_MODE": "NONE",
-                    "LABELS": labels,
-                },
-            },
-            // As Istio's agents start their Envoys: without it, an ordinary pattern would be rejected as too large.
-            "layered_runtime": { "layers": [
-                { "name": "defaults", "static_layer": { "re2.max_program_size.error_level": 32768 } },
-                { "name": "admin", "admin_layer": {} },
-            ] },
-            "admin": { "address": socket(address.to_string(), ADMIN_PORT) },
-            "dynamic_resources": {
-                "ads_config": {
-                    "api_type": "DELTA_GRPC",
-                    "transport_api_version": "V3",
-                    "set_node_on_first_message_only": true,
-                    "grpc_services": [{ "envoy_grpc": { "cluster_name": "xds-grpc" } }],
-                },
-                "cds_config": ads,
-                "lds_config": ads,
-            },
-            "static_resources": { "clusters": [{
-                "name": "xds-grpc",
-                "type": "STATIC",
-                "connect_timeout": "1s",
-                "typed_extension_protocol_options": {
-                    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                        "explicit_http_config": { "http2_protocol_options": {
-                            "connection_keepalive": { "interval": "10s", "timeout": "5s" },
-                        } },
-                    },
-                },
-                "load_assignment": {
-                    "cluster_name": "xds-grpc",
-                    "endpoints": [{ "lb_endpoints": [
-                        { "endpoint": { "address": socket(pilot.ip().to_string(), pilot.port()) } },
-                    ] }],
-                },
-            }] },
-        })
+        let at = |port: u16| format!("{address}:{port}");
+        let mut arguments = vec!["agent".to_owned(), "proxy".to_owned(), kind.to_owned()];
+        for (flag, value) in [
+            ("--namespace", NAMESPACE.to_owned()),
+            ("--service-account", self.account()),
+            ("--pod-name", self.name()),
+            ("--ip", address.to_string()),
+            ("--label", format!("app={}", self.service)),
+            ("--concurrency", "1".to_owned()),
+            ("--envoy-admin-addr", at(ADMIN_PORT)),
+            ("--status-addr", at(STATUS_PORT)),
+            ("--envoy-status-addr", at(HEALTH_PORT)),
+            ("--envoy-prometheus-addr", at(METRICS_PORT)),
+        ] {
+            arguments.extend([flag.to_owned(), value]);
+        }
+        if let Some(version) = self.version {
+            arguments.extend(["--label".to_owned(), format!("version={version}")]);
+        }
+        arguments
+    }
+
+    /// Variables of `flotilla agent` beside it.
+    pub fn variables(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("ISTIO_META_CLUSTER_ID", "local".to_owned()),
+            ("ISTIO_META_WORKLOAD_NAME", self.name()),
+            // Nothing captures traffic here.
+            ("ISTIO_META_INTERCEPTION_MODE", "NONE".to_owned()),
+            ("ECC_SIGNATURE_ALGORITHM", "ECDSA".to_owned()),
+            // Ctrl-C is not waited after.
+            ("TERMINATION_DRAIN_DURATION_SECONDS", "0".to_owned()),
+        ]
     }
 }
 
@@ -209,8 +202,9 @@ mod tests {
             let address = workload.address(network).to_string();
             let line = match workload.version {
                 Some(_) => format!(
-                    "name: {}\n  namespace: default\nspec:\n  address: {address}\n",
-                    workload.name()
+                    "name: {}\n  namespace: default\nspec:\n  address: {address}\n  serviceAccount: {}\n",
+                    workload.name(),
+                    workload.account()
                 ),
                 None => format!("bind: {address}\n"),
             };
@@ -219,17 +213,17 @@ mod tests {
     }
 
     #[test]
-    fn the_bootstrap_says_who_it_is() {
+    fn the_agent_is_told_who_it_stands_beside() {
         let network: Network = "127.77.0".parse().unwrap();
-        let pilot = "127.0.0.1:15010".parse().unwrap();
-        let node = |workload: &Workload| workload.bootstrap(network, pilot)["node"].clone();
-        assert_eq!(
-            node(&WORKLOADS[0])["id"],
-            "router~127.77.0.1~ingressgateway.default~default.svc.cluster.local"
+        let gateway = WORKLOADS[0].agent(network).join(" ");
+        assert!(
+            gateway.starts_with("agent proxy router --namespace default --service-account bookinfo-ingressgateway --pod-name ingressgateway --ip 127.77.0.1 "),
+            "{gateway}"
         );
-        assert_eq!(
-            node(&WORKLOADS[4])["metadata"]["LABELS"],
-            json!({ "app": "reviews", "version": "v2" })
+        let reviews = WORKLOADS[4].agent(network).join(" ");
+        assert!(
+            reviews.ends_with("--label version=v2") && reviews.contains("--label app=reviews "),
+            "{reviews}"
         );
         assert_eq!(WORKLOADS[0].application(network), None);
     }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::Write as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -34,18 +35,25 @@ impl State {
             _lock: lock,
         };
         if args.fresh {
-            for kept in ["config", "galley", "pilot", "nats", "network"] {
+            for kept in [
+                "config", "citadel", "galley", "pilot", "nats", "network", "operator",
+            ] {
                 remove(&state.dir.join(kept))?;
             }
         }
         // What an earlier run said about ports is no longer true.
-        for old in ["run", "envoy"] {
+        for old in ["run", "agents"] {
             remove(&state.dir.join(old))?;
         }
-        for folder in ["galley", "pilot", "nats", "logs", "run/nats", "envoy"] {
+        for folder in ["galley", "pilot", "nats", "logs", "run/nats"] {
             let folder = state.dir.join(folder);
             fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         }
+        let tokens = state.dir.join("run/tokens");
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&tokens)
+            .with_context(|| tokens.display().to_string())?;
         state.copy_config(args)?;
         Ok(state)
     }
@@ -58,6 +66,16 @@ impl State {
     /// The working copy as the user sees it.
     pub fn shown_config(&self) -> PathBuf {
         self.shown.join("config")
+    }
+
+    /// Certificate and key of whoever operates this mesh.
+    pub fn operator(&self) -> PathBuf {
+        self.dir.join("operator")
+    }
+
+    /// Folder that an agent's files are below.
+    pub fn agent(&self, name: &str) -> PathBuf {
+        self.dir.join("agents").join(name)
     }
 
     /// A log file.

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use identity::accounts;
 use mesh_api::galley::Revision;
 use mesh_api::pilot::RevisionStatus;
 use mesh_types::Level;
@@ -14,12 +15,13 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::args::{Args, Network};
+use super::identities::PLANE;
 use super::plane::{self, Plane};
 use super::revisions;
 use super::sample::{PAGE_PORT, WORKLOADS};
 use super::state::State;
 use super::words::{self, Banner, Refusal};
-use crate::client;
+use crate::client::{self, Service, Who};
 use crate::report::Report;
 
 /// How often something is looked at that tells no news.
@@ -41,8 +43,9 @@ pub fn say(line: &str) {
 /// Everything it takes to tell.
 pub struct Story {
     galley_stream: String,
-    galley: String,
-    pilot: String,
+    galley: Service,
+    pilot: Service,
+    who: Who,
     page: Option<String>,
     /// Proxies that should be connected.
     expected: BTreeSet<String>,
@@ -54,16 +57,29 @@ pub struct Story {
 
 impl Story {
     /// The story of a plane that listens.
-    pub fn new(args: &Args, state: &State, plane: &Plane, started: Instant) -> Story {
+    ///
+    /// # Errors
+    /// The operator's certificate cannot be read.
+    pub fn new(
+        args: &Args,
+        state: &State,
+        plane: &Plane,
+        started: Instant,
+    ) -> anyhow::Result<Story> {
+        let who = Who::read(&state.operator())?;
         let url = |addresses: &plane::Addresses, name: &str| {
             addresses
                 .get(name)
-                .map(|address| format!("http://{address}"))
+                .map(|address| format!("https://{address}"))
                 .unwrap_or_default()
         };
         let gateway = (!args.no_sample).then(|| gateway(args.network));
         let page = gateway.map(|address| format!("http://{address}:{PAGE_PORT}/productpage"));
         let mut parts = vec![
+            (
+                "citadel",
+                format!("{} (certificates)", url(&plane.citadel, "grpc")),
+            ),
             (
                 "galley",
                 format!(
@@ -76,7 +92,7 @@ impl Story {
                 "pilot",
                 format!(
                     "{} (xDS for proxies), API {}",
-                    url(&plane.pilot, "grpc"),
+                    url(&plane.pilot, "grpc-tls"),
                     url(&plane.pilot, "http")
                 ),
             ),
@@ -91,17 +107,19 @@ impl Story {
             variables: &plane::variables(plane),
         });
         let expected = WORKLOADS.iter().map(|workload| workload.proxy());
-        Story {
+        let service = |url, account| who.service(url, PLANE, account);
+        Ok(Story {
             galley_stream: url(&plane.galley, "grpc"),
-            galley: url(&plane.galley, "http"),
-            pilot: url(&plane.pilot, "http"),
+            galley: service(url(&plane.galley, "http"), accounts::GALLEY)?,
+            pilot: service(url(&plane.pilot, "http"), accounts::PILOT)?,
+            who,
             page,
             expected: expected.filter(|_| !args.no_sample).collect(),
             dir: state.dir.clone(),
             shown: state.shown.clone(),
             introduction,
             started,
-        }
+        })
     }
 
     /// Tells it, for ever.
@@ -110,7 +128,7 @@ impl Story {
         let (commits, committed) = mpsc::channel(16);
         tokio::select! {
             // Ends only when nobody listens.
-            () = revisions::follow(self.galley_stream.clone(), commits) => std::future::pending().await,
+            () = revisions::follow(self.galley_stream.clone(), self.who.clone(), commits) => std::future::pending().await,
             never = self.tell_findings() => match never {},
             never = self.tell_revisions(committed) => never,
         }
@@ -163,10 +181,12 @@ impl Story {
 
     /// How far the newest revision is, and what is missing.
     async fn missing(&self) -> anyhow::Result<(RevisionStatus, Option<String>)> {
-        let newest: serde_json::Value = client::get(&self.pilot, "/v1/revision", PATIENCE).await?;
+        let newest: serde_json::Value = self.pilot.get("/v1/revision", PATIENCE).await?;
         let newest = newest["revision"].as_u64().unwrap_or_default();
-        let status: RevisionStatus =
-            client::get(&self.pilot, &format!("/v1/revisions/{newest}"), PATIENCE).await?;
+        let status: RevisionStatus = self
+            .pilot
+            .get(&format!("/v1/revisions/{newest}"), PATIENCE)
+            .await?;
         let missing = if newest == 0 {
             Some("Pilot has no configuration yet".to_owned())
         } else {
@@ -200,7 +220,7 @@ impl Story {
         if self.expected.is_empty() {
             return Ok(Vec::new());
         }
-        let proxies: Proxies = client::get(&self.pilot, "/v1/proxies", PATIENCE).await?;
+        let proxies: Proxies = self.pilot.get("/v1/proxies", PATIENCE).await?;
         let there: BTreeSet<&str> = proxies
             .pilots
             .iter()
@@ -228,7 +248,7 @@ impl Story {
                 patience.as_millis()
             );
             let asked: anyhow::Result<RevisionStatus> =
-                client::get(&self.pilot, &path, patience + PATIENCE).await;
+                self.pilot.get(&path, patience + PATIENCE).await;
             match asked {
                 Ok(status) => {
                     let took = age();
@@ -251,8 +271,7 @@ impl Story {
         if status.rejected.is_empty() {
             return Vec::new();
         }
-        let asked: anyhow::Result<Proxies> =
-            client::get(&self.pilot, "/v1/proxies", PATIENCE).await;
+        let asked: anyhow::Result<Proxies> = self.pilot.get("/v1/proxies", PATIENCE).await;
         let pilots = asked.map(|proxies| proxies.pilots).unwrap_or_default();
         pilots
             .into_iter()
@@ -276,7 +295,7 @@ impl Story {
         loop {
             poll.tick().await;
             let asked: anyhow::Result<Vec<Report>> =
-                client::get(&self.galley, "/v1/findings", PATIENCE).await;
+                self.galley.get("/v1/findings", PATIENCE).await;
             let Ok(reports) = asked else { continue };
             let now: BTreeSet<Report> = reports
                 .into_iter()
