@@ -40,6 +40,8 @@ pub struct Behaviour {
     pub delay: Duration,
     /// Headers of its answers.
     pub headers: Vec<(String, String)>,
+    /// Body of its answers; if unset, who it is and what it saw. HTTP alone.
+    pub body: Option<String>,
 }
 
 #[derive(Debug, Default)]

@@ -107,7 +107,11 @@ fn response(name: &str, seen: &Seen, behaviour: &Behaviour) -> Response<Full<Byt
     for (name, value) in &behaviour.headers {
         builder = builder.header(name, value);
     }
+    let body = match &behaviour.body {
+        Some(body) => body.clone(),
+        None => format!("{body}\n"),
+    };
     builder
-        .body(Full::new(format!("{body}\n").into()))
+        .body(Full::new(body.into()))
         .unwrap_or_else(|error| panic!("{name}: {behaviour:?}: {error}"))
 }
