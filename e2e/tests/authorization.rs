@@ -43,11 +43,17 @@ struct Shop {
 
 impl Shop {
     async fn open(protocol: Protocol, mesh_config: &str) -> Shop {
-        let mut world = World::start(Setup {
+        let mut world = World::prepare(Setup {
             mesh_config: mesh_config.into(),
             ..Setup::of("authorization", protocol)
         })
         .await;
+        // Keys may be fetched from this machine, which is forbidden otherwise.
+        let allowed = ["--allowed-cidrs-in-jwks-uris", "127.0.0.0/8"];
+        world.pilot.process.push_args(allowed.map(str::to_owned));
+        world.pilot.process.start();
+        world.sidecar.process.start();
+        world.up().await;
         let at = |port| world.site.net.at(hosts::MORE_SIDECARS, port);
         let servers = vec![
             Backend::http("stock", at(9079)).await,
@@ -206,12 +212,27 @@ async fn checks_tokens(protocol: Protocol) {
     assert_eq!(shop.get("/").await, 403, "a token must be there");
     assert_eq!((with(VALID).await, with(OF_JOE).await), (200, 403));
 
+    // Keys from elsewhere.
+    let keys = Backend::http("keys", shop.world.site.net.at(53, 8000)).await;
+    keys.behave(e2e::backend::Behaviour {
+        body: Some(KEYS.into()),
+        ..Default::default()
+    });
+    let by_uri = |uri: &str| {
+        tokens("app: stock", "").replace(&format!("jwks: '{KEYS}'"), &format!("jwksUri: '{uri}'"))
+    };
+    let uri = format!("http://{}/keys", shop.world.site.net.at(53, 8000));
+    shop.policies(&by_uri(&uri)).await;
+    eventually("keys are fetched", async || match with(VALID).await {
+        200 => Ok(()),
+        other => Err(other.to_string()),
+    })
+    .await;
+    assert_eq!((with(FORGED).await, shop.get("/").await), (401, 200));
+
     // Keys that nobody gives: whoever has no token may pass, no token is believed.
-    let no_keys = tokens("app: stock", "").replace(
-        &format!("jwks: '{KEYS}'"),
-        "jwksUri: 'http://169.254.169.254/latest'",
-    );
-    shop.policies(&no_keys).await;
+    shop.policies(&by_uri("http://169.254.169.254/latest"))
+        .await;
     assert_eq!((shop.get("/").await, with(VALID).await), (200, 401));
 }
 
