@@ -37,7 +37,8 @@ check: ## Formatting, tidy, licences and bans, clippy without warnings
 
 bench: ## Measure what the plane costs; ARGS go to the load generator
 	@$(step) "bench build" cargo build --release --locked -p flotilla -p bench
-	@exec target/release/bench $(ARGS)
+	@target/release/bench $(ARGS)
+	@if [ -z "$(ARGS)" ]; then target/release/bench ca; fi
 
 setup: ## Install what is missing beyond a Rust toolchain (Envoy, nats-server; into .cache/)
 	@e2e/tools/setup.sh

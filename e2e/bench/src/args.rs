@@ -11,8 +11,12 @@ use clap::{Parser, ValueEnum};
 /// Without --address it starts our own server anew for every row. With --address, --pid, --static and --hot it drives a server that runs
 /// already, istiod for instance, whose two sources of configuration are these two folders.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "bench", version)]
+#[command(name = "bench", version, args_conflicts_with_subcommands = true)]
 pub struct Args {
+    /// Something else than a fleet of proxies
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// Rows to run
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [RowName::A1, RowName::A2, RowName::B1])]
     pub rows: Vec<RowName>,
@@ -93,6 +97,13 @@ pub struct Args {
     /// CLUSTER_ID of the proxies
     #[arg(long, value_name = "NAME", default_value = "Kubernetes")]
     pub cluster_id: String,
+}
+
+/// What else can be measured.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum Command {
+    /// What a certificate costs the authority
+    Ca(crate::ca::Args),
 }
 
 /// A row of the table: what is configured, and how many proxies see how much of it.
