@@ -3,6 +3,7 @@
 mod changes;
 mod findings;
 mod gateways;
+mod policies;
 mod properties;
 mod rules;
 mod sidecars;

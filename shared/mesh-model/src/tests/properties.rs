@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use mesh_config::Object;
-use mesh_types::{Key, Revision};
+use mesh_config::resource::normal::{JwksSource, MeshJwks, MeshTrust};
+use mesh_config::{Body, Meta, Object};
+use mesh_types::{Key, Labels, Revision};
 use proptest::prelude::*;
 
 use crate::scope::imports::Imports;
@@ -12,7 +13,7 @@ use crate::testing::{World, everything};
 use crate::{Change, Mesh};
 
 /// How many objects are in [`POOL`].
-const POOLED: usize = 57;
+const POOLED: usize = 70;
 /// Objects that bear on one another in every way the mesh knows, several versions of each.
 const POOL: &str = "svc a.n http:80
 svc a.n http:80 http:81
@@ -168,7 +169,67 @@ PeerAuthentication m/default
 mtls: {mode: UNSET}
 ---
 ep a.n 10.0.0.2:80/http-80 10.0.0.3:81/http-80 mtls sa=a app=p
-ep a.m 10.0.0.2:80/http-80 mtls sa=b";
+ep a.m 10.0.0.2:80/http-80 mtls sa=b
+---
+AuthorizationPolicy n/a
+rules: [{}]
+---
+AuthorizationPolicy n/a
+selector: {matchLabels: {app: p}}
+---
+AuthorizationPolicy n/ask
+action: CUSTOM
+provider: {name: x}
+rules: [{}]
+---
+AuthorizationPolicy istio-system/a created=5
+selector: {matchLabels: {app: q}}
+---
+AuthorizationPolicy m/tried istio.io/dry-run=true
+action: DENY
+rules: [{}]
+---
+RequestAuthentication n/t
+jwtRules: [{issuer: i, jwksUri: 'https://k'}]
+---
+RequestAuthentication istio-system/t
+selector: {matchLabels: {app: p}}
+jwtRules: [{issuer: j}]
+---
+RequestAuthentication m/gateway
+targetRef: {group: gateway.networking.k8s.io, kind: Gateway, name: g}
+---
+MeshConfig /mesh
+\"extensionProviders\": [{\"name\": \"x\", \"envoyExtAuthzGrpc\": {\"service\": \"m/shared.com\", \"port\": 80}}]";
+
+/// Every object of the pool, and facts that are not configuration.
+fn pool() -> Vec<Arc<Object>> {
+    let mut out = World::default().objects(POOL);
+    let source = JwksSource::Uri("https://k".into());
+    let jwks = |keys: Option<&str>| MeshJwks {
+        source: source.clone(),
+        keys: keys.map(Into::into),
+    };
+    let denied = |ids: &[&str]| MeshTrust {
+        denied: ids.iter().map(|id| Arc::from(*id)).collect(),
+    };
+    let facts: [(Key, Body); 4] = [
+        (source.key(), jwks(Some("keys")).into()),
+        (source.key(), jwks(None).into()),
+        (MeshTrust::key(), denied(&["b", "a", "a"]).into()),
+        (MeshTrust::key(), denied(&[]).into()),
+    ];
+    out.extend(facts.map(|(key, body)| {
+        let meta = Meta {
+            key,
+            created_us: 0,
+            labels: Labels::default(),
+            annotations: Labels::default(),
+        };
+        Arc::new(Object::new(meta, body))
+    }));
+    out
+}
 
 /// Host entries of Sidecars.
 const ENTRIES: &[&str] = &[
@@ -234,7 +295,7 @@ proptest! {
 
     #[test]
     fn one_by_one_equals_at_once_equals_from_scratch(sets in steps(POOLED)) {
-        let pool = World::default().objects(POOL);
+        let pool = pool();
         prop_assert_eq!(pool.len(), POOLED);
         let mut mesh = Mesh::default();
         for set in &sets {
@@ -259,7 +320,7 @@ proptest! {
     /// Looking up what a Sidecar names finds what looking at everything finds.
     #[test]
     fn what_is_named_is_found_by_name(sets in steps(POOLED), entries in prop::collection::vec(prop::sample::select(ENTRIES), 1..4)) {
-        let pool = World::default().objects(POOL);
+        let pool = pool();
         let at_once: Vec<_> = sets.iter().flat_map(|set| changes(&pool, set)).collect();
         let mesh = Mesh::default().apply(Revision(1), &at_once).0;
         let entries: Vec<String> = entries.iter().map(|&entry| entry.to_owned()).collect();
@@ -284,7 +345,7 @@ proptest! {
 
     #[test]
     fn an_updated_view_is_the_view_of_the_new_mesh(sets in steps(POOLED)) {
-        let pool = World::default().objects(POOL);
+        let pool = pool();
         let mut mesh = Mesh::default();
         let keys: Vec<_> = proxies().iter().map(|proxy| mesh.view_key(proxy)).collect();
         let mut keys = keys;
