@@ -5,9 +5,9 @@
 //! Start reading at [`policy`] (who asks), then [`issue`] (what it is given).
 //! [`rotation`] is the life of the roots, [`revocation`] what is taken back, [`crl`] how proxies are told, [`journal`] how all of it is remembered.
 
-pub mod issue;
 pub mod bundle;
 pub mod crl;
+pub mod issue;
 pub mod journal;
 pub mod limits;
 pub mod names;

@@ -191,7 +191,12 @@ async fn exchange(
 ) -> Result<(StatusCode, Bytes), HttpsError> {
     let mut request = Request::builder()
         .method(method)
-        .uri(target.uri.path_and_query().map_or("/", |path| path.as_str()))
+        .uri(
+            target
+                .uri
+                .path_and_query()
+                .map_or("/", |path| path.as_str()),
+        )
         .header(
             header::HOST,
             target.uri.authority().map_or("", |a| a.as_str()),
@@ -207,7 +212,12 @@ async fn exchange(
         let name = ServerName::try_from(target.bare_host().to_owned())
             .map_err(|error| target.failed(error))?;
         let stream = TlsConnector::from(tls.clone()).connect(name, tcp).await;
-        send(target, stream.map_err(|error| target.failed(error))?, request).await?
+        send(
+            target,
+            stream.map_err(|error| target.failed(error))?,
+            request,
+        )
+        .await?
     } else {
         send(target, tcp, request).await?
     };

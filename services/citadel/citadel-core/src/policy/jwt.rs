@@ -159,11 +159,10 @@ fn verify(
     let now = now.unix_timestamp() as f64;
     match claims.exp {
         None => return Err(Refusal::NoExpiry),
-        // Also what is no number.
-        Some(at) if !(now < at) => return Err(Refusal::Expired),
+        Some(at) if at <= now => return Err(Refusal::Expired),
         Some(_) => {}
     }
-    if claims.nbf.is_some_and(|at| !(at <= now + SKEW as f64)) {
+    if claims.nbf.is_some_and(|at| at > now + SKEW as f64) {
         return Err(Refusal::NotYet);
     }
     let named = |wanted: &String| match &claims.aud {
