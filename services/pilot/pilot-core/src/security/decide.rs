@@ -254,10 +254,10 @@ fn left_behind(metadata: &SourcedMetadata, r: &Request) -> bool {
     let Some(matcher) = &metadata.metadata_matcher else {
         return false;
     };
-    let mut path = matcher.path.iter().filter_map(|s| match &s.segment {
-        Some(Segment::Key(key)) => Some(key.as_str()),
-        None => None,
-    });
+    let mut path = matcher
+        .path
+        .iter()
+        .filter_map(|s| s.segment.as_ref().map(|Segment::Key(key)| key.as_str()));
     if matcher.filter != JWT_FILTER || path.next() != Some(PAYLOAD) {
         return false;
     }

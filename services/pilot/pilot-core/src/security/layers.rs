@@ -1,6 +1,6 @@
 //! The order of decisions (SECURITY-INJECTION E.3, E.9, E.10): identities that were taken back, authorizers, tokens, AUDIT, DENY, ALLOW.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use envoy_api::envoy::config::rbac::v3::{Permission, Policy, Principal, Rbac, rbac};
@@ -208,13 +208,4 @@ fn policies(policy: &AuthorizationPolicy, at: Use<'_>, start: &str, end: &str) -
     rules
         .filter_map(|(index, rule)| Some((name(index), rule::policy(rule, at)?)))
         .collect()
-}
-
-/// Names of the authorizers that some step asks.
-pub fn asked(layers: &[Layer]) -> BTreeSet<&str> {
-    let names = layers.iter().filter_map(|layer| match layer {
-        Layer::Ask { name, .. } => Some(&**name),
-        Layer::Rbac { .. } | Layer::Tokens(_) => None,
-    });
-    names.collect()
 }

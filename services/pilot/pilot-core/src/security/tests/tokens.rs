@@ -49,7 +49,13 @@ fn no_token_or_a_valid_one_of_some_issuer() {
     ))));
     show(&two, "/providers/origins-0/issuer", expect![[r#""a.com""#]]);
     show(&two, "/providers/origins-1/issuer", expect![[r#""b.com""#]]);
-    show(&two, "/rules/0/requires", expect![[r#"{"requiresAny":{"requirements":[{"providerName":"origins-0"},{"providerName":"origins-1"},{"requiresAll":{"requirements":[{"requiresAny":{"requirements":[{"providerName":"origins-0"},{"allowMissing":{}}]}},{"requiresAny":{"requirements":[{"providerName":"origins-1"},{"allowMissing":{}}]}}]}}]}}"#]]);
+    show(
+        &two,
+        "/rules/0/requires",
+        expect![[
+            r#"{"requiresAny":{"requirements":[{"providerName":"origins-0"},{"providerName":"origins-1"},{"requiresAll":{"requirements":[{"requiresAny":{"requirements":[{"providerName":"origins-0"},{"allowMissing":{}}]}},{"requiresAny":{"requirements":[{"providerName":"origins-1"},{"allowMissing":{}}]}}]}}]}}"#
+        ]],
+    );
     show(&two, "/rules/0/match", expect![[r#"{"prefix":"/"}"#]]);
     show(&two, "/bypassCorsPreflight", expect!["true"]);
 }
@@ -60,7 +66,13 @@ fn every_field_of_a_rule() {
     let all = filter(&guard(&rules(&format!(
         "{{issuer: a, audiences: [x, y], {KEYS}, fromHeaders: [{{name: h, prefix: 'Bearer '}}], fromParams: [p], fromCookies: [c], outputPayloadToHeader: x-payload, outputClaimToHeaders: [{{header: x-g, claim: g}}], forwardOriginalToken: true, spaceDelimitedClaims: [roles, scope]}}"
     ))));
-    show(&all, "/providers/origins-0", expect![[r#"{"issuer":"a","audiences":["x","y"],"localJwks":{"inlineString":"{\"keys\":[]}"},"forward":true,"fromHeaders":[{"name":"h","valuePrefix":"Bearer "}],"fromParams":["p"],"forwardPayloadHeader":"x-payload","payloadInMetadata":"payload","fromCookies":["c"],"claimToHeaders":[{"headerName":"x-g","claimName":"g"}],"normalizePayloadInMetadata":{"spaceDelimitedClaims":["permission","roles","scope"]}}"#]]);
+    show(
+        &all,
+        "/providers/origins-0",
+        expect![[
+            r#"{"issuer":"a","audiences":["x","y"],"localJwks":{"inlineString":"{\"keys\":[]}"},"forward":true,"fromHeaders":[{"name":"h","valuePrefix":"Bearer "}],"fromParams":["p"],"forwardPayloadHeader":"x-payload","payloadInMetadata":"payload","fromCookies":["c"],"claimToHeaders":[{"headerName":"x-g","claimName":"g"}],"normalizePayloadInMetadata":{"spaceDelimitedClaims":["permission","roles","scope"]}}"#
+        ]],
+    );
 }
 
 /// Case 46: nobody's key stands in for keys that cannot be had.
