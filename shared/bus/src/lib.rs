@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use service_kit::tls::{Identities, ServerId};
 use tokio::sync::watch;
 
 pub use error::BusError;
@@ -102,14 +103,27 @@ pub trait Bus: Debug + Send + Sync {
 /// How to connect, beyond the URL. Ignored by `memory:`.
 #[derive(Clone, Debug, Default)]
 pub struct BusOptions {
-    /// Name shown in the server's list of clients.
+    /// Our service ("pilot"): shown in the server's list of clients, and in the subjects where answers to us arrive (`_INBOX.pilot.>`), so
+    /// that permissions can keep others from listening there.
     pub name: String,
+    /// Who we are and who the server must be: with it the URL is `tls://`, and nothing is said in plaintext beyond this machine.
+    pub tls: Option<BusTls>,
     /// A NATS credentials file (JWT and key).
     pub credentials: Option<PathBuf>,
     /// Certificates of the authorities that sign the server's certificate, as PEM.
     pub ca: Option<PathBuf>,
     /// Our certificate and key, as PEM.
     pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// Mutual TLS with the server, by an identity that may change while connected: a new connection takes the newest, and when the trust
+/// changes there is a new connection.
+#[derive(Clone, Debug)]
+pub struct BusTls {
+    /// Who we are, and whom we believe.
+    pub identities: Identities,
+    /// Who the server must be.
+    pub server: ServerId,
 }
 
 /// Connects to the bus at `url`: `memory:` is a new one inside this process (share the `Arc`), `nats://host:port[,host:port..]`

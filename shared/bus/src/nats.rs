@@ -1,6 +1,7 @@
 //! The bus over a NATS server.
 
 mod kv;
+mod secure;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +36,7 @@ pub struct NatsBus {
     client: Client,
     jetstream: jetstream::Context,
     state: watch::Sender<BusState>,
+    _follows: Option<Arc<secure::Follows>>,
 }
 
 impl NatsBus {
@@ -49,9 +51,14 @@ impl NatsBus {
             reason,
         };
         let servers = servers(url).map_err(|error| wrong(error.to_string()))?;
+        let identity = options.tls.as_ref();
+        if identity.is_some() {
+            secure::check(&servers).map_err(wrong)?;
+        }
         let state = watch::Sender::new(BusState::default());
         let mut connect = ConnectOptions::new()
             .name(&options.name)
+            .custom_inbox_prefix(inbox(&options.name))
             .retry_on_initial_connect()
             .max_reconnects(None)
             .connection_timeout(PATIENCE)
@@ -66,6 +73,13 @@ impl NatsBus {
                     std::future::ready(())
                 }
             });
+        if let Some(tls) = identity {
+            let config =
+                service_kit::tls::client_config(tls.identities.clone(), tls.server.clone());
+            connect = connect
+                .tls_client_config(config)
+                .require_tls(servers.iter().any(ServerAddr::tls_required));
+        }
         if let Some(ca) = &options.ca {
             connect = connect.add_root_certificates(ca.clone()).require_tls(true);
         }
@@ -84,10 +98,15 @@ impl NatsBus {
         let jetstream = jetstream::context::ContextBuilder::new()
             .timeout(PATIENCE)
             .build(client.clone());
+        let follows = identity.map(|tls| {
+            let identities = tls.identities.clone();
+            Arc::new(secure::Follows::start(client.clone(), identities))
+        });
         Ok(Self {
             client,
             jetstream,
             state,
+            _follows: follows,
         })
     }
 
@@ -115,6 +134,15 @@ fn servers(url: &str) -> std::io::Result<Vec<ServerAddr>> {
             Ok(server)
         })
         .collect()
+}
+
+/// Where answers to a service arrive.
+fn inbox(name: &str) -> String {
+    if name.is_empty() {
+        "_INBOX".into()
+    } else {
+        format!("_INBOX.{}", crate::token(name))
+    }
 }
 
 /// Full jitter below a ceiling that doubles.

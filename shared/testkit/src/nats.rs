@@ -20,6 +20,7 @@ pub struct Nats {
     dir: PathBuf,
     port: u16,
     jetstream: bool,
+    config: Option<PathBuf>,
     server: Option<Child>,
 }
 
@@ -44,8 +45,45 @@ impl Nats {
             dir,
             port,
             jetstream: true,
+            config: None,
             server: None,
         }
+    }
+
+    /// As [`Nats::prepare`], with a configuration file; relative paths in it are within [`Nats::dir`].
+    ///
+    /// # Panics
+    /// As [`Nats::prepare`].
+    pub fn prepare_with(config: &Path) -> Self {
+        let mut nats = Self::prepare();
+        nats.config = Some(config.to_owned());
+        nats
+    }
+
+    /// Its folder: what it runs in.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Makes it read its configuration, and the certificates named there, again.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn reload(&self) {
+        self.signal("-HUP");
+    }
+
+    /// What it has said so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+
+    fn signal(&self, signal: &str) {
+        let server = self.server.as_ref().expect("a running NATS");
+        let sent = Command::new("kill")
+            .args([signal, &server.id().to_string()])
+            .status();
+        assert!(sent.is_ok_and(|status| status.success()));
     }
 
     /// A running server.
@@ -89,7 +127,11 @@ impl Nats {
             .expect("a log for NATS");
         let mut command = Command::new(&self.program);
         command.args(["-a", "127.0.0.1", "-p", &self.port.to_string()]);
-        if self.jetstream {
+        if let Some(config) = &self.config {
+            command.arg("-c").arg(config);
+        }
+        command.current_dir(&self.dir);
+        if self.jetstream && self.config.is_none() {
             command.arg("-js").arg("-sd").arg(self.dir.join("data"));
         }
         let server = command
@@ -106,8 +148,7 @@ impl Nats {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        let log = std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
-        panic!("nats-server does not start:\n{log}");
+        panic!("nats-server does not start:\n{}", self.log());
     }
 
     /// Stops the server where it stands: connections stay open, and nothing is answered. Killing it ends that.
@@ -115,11 +156,7 @@ impl Nats {
     /// # Panics
     /// If it does not run.
     pub fn pause(&self) {
-        let server = self.server.as_ref().expect("a running NATS");
-        let stopped = Command::new("kill")
-            .args(["-STOP", &server.id().to_string()])
-            .status();
-        assert!(stopped.is_ok_and(|status| status.success()));
+        self.signal("-STOP");
     }
 
     /// Kills the server without a goodbye.
