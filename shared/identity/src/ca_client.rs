@@ -12,6 +12,7 @@ use service_kit::tls::{
     self, Channel, ClientTls, ConnectError, ServerId, TlsIdentity, TlsSettings, Trust, read_trust,
 };
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap};
 use tonic::transport::Endpoint;
 use tonic::{Code, Request, Status};
@@ -39,6 +40,28 @@ pub struct CaClient {
     roots: Option<PathBuf>,
     settings: TlsSettings,
     metadata: MetadataMap,
+    observer: Option<Observer>,
+}
+
+/// One call for a signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// Which one for the same signature; 1 is the first.
+    pub attempt: u32,
+    /// How long it took.
+    pub took: Duration,
+    /// Whether there is no certificate.
+    pub failed: bool,
+}
+
+/// Who is told of each call.
+#[derive(Clone)]
+struct Observer(Arc<dyn Fn(Call) + Send + Sync>);
+
+impl fmt::Debug for Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Observer")
+    }
 }
 
 /// What shows the authority who asks.
@@ -126,6 +149,7 @@ impl CaClient {
             roots: None,
             settings: TlsSettings::default(),
             metadata: MetadataMap::new(),
+            observer: None,
         })
     }
 
@@ -156,6 +180,13 @@ impl CaClient {
         Ok(self)
     }
 
+    /// Tells `observer` of each call for a signature, for metrics.
+    #[must_use]
+    pub fn with_observer(mut self, observer: impl Fn(Call) + Send + Sync + 'static) -> CaClient {
+        self.observer = Some(Observer(Arc::new(observer)));
+        self
+    }
+
     /// The address.
     pub fn address(&self) -> String {
         let uri = self.endpoint.uri();
@@ -179,10 +210,18 @@ impl CaClient {
     ) -> Result<Issued, SignError> {
         let mut delay = FIRST_DELAY;
         for attempt in 1.. {
+            let began = Instant::now();
             let outcome = match self.trust(known, attempt).await {
                 Ok(trust) => self.try_sign(csr, ttl, credential, trust).await,
                 Err(error) => Err(error),
             };
+            if let Some(Observer(observer)) = &self.observer {
+                observer(Call {
+                    attempt,
+                    took: began.elapsed(),
+                    failed: outcome.is_err(),
+                });
+            }
             let error = match outcome {
                 Ok(issued) => return Ok(issued),
                 Err(error) => error,

@@ -16,7 +16,7 @@ mod service;
 mod watch_folder;
 
 pub use args::{ArgsError, IdentityArgs, accounts};
-pub use ca_client::{CaClient, Credential, Issued, SignError};
+pub use ca_client::{CaClient, Call, Credential, Issued, SignError};
 pub use clock::Clock;
 pub use folder::{FolderError, Material};
 pub use renew::{Proof, RenewOptions, Renewer};
