@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use axum::extract::{Path as Segments, Query, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
@@ -31,6 +31,7 @@ type Shared = Arc<Mutex<World>>;
 struct World {
     reviews: BTreeMap<String, Value>,
     pods: Vec<Value>,
+    pages: BTreeMap<String, (StatusCode, String)>,
     asked: usize,
 }
 
@@ -90,6 +91,7 @@ impl ApiServer {
             .route("/apis/authentication.k8s.io/v1/tokenreviews", post(answer))
             .route("/api/v1/namespaces/{namespace}/pods/{name}", get(one))
             .route("/api/v1/namespaces/{namespace}/pods", get(list))
+            .fallback(page)
             .with_state(state.clone());
         let tls = TlsServer::new(identities, Clients::Optional);
         let work = serve_tls(listener, router, ServeConfig::default(), tls, stop.clone());
@@ -118,6 +120,18 @@ impl ApiServer {
 
     pub fn runs(&self, pod: Value) {
         self.state.lock().unwrap().pods.push(pod);
+    }
+
+    /// A page of its own: with a status of 302 the text is where to.
+    pub fn page(&self, path: &str, status: u16, text: impl Into<String>) {
+        let page = (StatusCode::from_u16(status).unwrap(), text.into());
+        let mut world = self.state.lock().unwrap();
+        world.pages.insert(path.to_owned(), page);
+    }
+
+    /// `https://..`.
+    pub fn url(&self) -> String {
+        format!("https://{}", self.address)
     }
 
     /// How many reviews were asked for.
@@ -149,6 +163,17 @@ async fn answer(
     let review =
         json!({"kind": "TokenReview", "apiVersion": "authentication.k8s.io/v1", "status": status});
     (StatusCode::CREATED, Json(review))
+}
+
+async fn page(State(state): State<Shared>, uri: Uri) -> (StatusCode, HeaderMap, String) {
+    let world = state.lock().unwrap();
+    let found = world.pages.get(uri.path()).cloned();
+    let (status, text) = found.unwrap_or((StatusCode::NOT_FOUND, String::new()));
+    let mut headers = HeaderMap::new();
+    if status == StatusCode::FOUND {
+        headers.insert("location", text.parse().unwrap());
+    }
+    (status, headers, text)
 }
 
 async fn one(

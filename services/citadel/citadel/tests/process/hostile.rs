@@ -7,6 +7,7 @@ use std::sync::Arc;
 use time::Duration;
 use tonic::Code;
 
+use crate::api_server::{ApiServer, review};
 use crate::authority;
 use crate::client::{Ask, app_csr, leaf, socket};
 use crate::harness::{Start, ready, wait};
@@ -274,6 +275,99 @@ async fn the_log_holds_no_secrets() {
         .windows(secret.len())
         .any(|window| window == secret.as_bytes());
     assert!(!found, "the join token's secret is in the database");
+}
+
+/// Keys are found by discovery. A redirect is not followed, a document that leads into a cloud's metadata service or is of another
+/// issuer is not believed, and what is endless is not read to its end: the last known keys stay.
+#[tokio::test]
+async fn keys_are_fetched_with_care() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = ApiServer::start(dir.path()).await;
+    let issuer = Issuer::named(&server.url());
+    let start = Start::new(dir.path(), "citadel")
+        .arg(format!("--jwt-rule={}", issuer.rule()))
+        .arg(format!(
+            "--jwks-ca={}",
+            dir.path().join("kube-ca.pem").display()
+        ))
+        .arg("--jwks-refresh=50ms");
+    let discovery =
+        |keys: &str| serde_json::json!({"issuer": server.url(), "jwks_uri": keys}).to_string();
+    let document = "/.well-known/openid-configuration";
+    let keys = format!("{}/keys", server.url());
+    server.page("/keys", 200, issuer.jwks());
+    server.page("/moved", 302, &keys);
+    server.page("/endless", 200, " ".repeat(3 << 20));
+    let citadel = start.start().await;
+    let anybody = citadel.anybody().await;
+    let ask = || Ask::token(issuer.token("default", "app"));
+    for (text, why) in [
+        (
+            discovery(&format!("{}/moved", server.url())),
+            "has status 302",
+        ),
+        (
+            discovery(&format!("{}/endless", server.url())),
+            "length limit exceeded",
+        ),
+        (discovery("https://169.254.169.254/latest"), "never asked"),
+        (
+            discovery("http://192.0.2.1/keys"),
+            "is no URL that is asked",
+        ),
+        (
+            discovery(&keys).replace(&server.url(), "https://other.test"),
+            "another issuer",
+        ),
+        ("<html>".to_owned(), "cannot be read"),
+    ] {
+        server.page(document, 200, text);
+        wait(why, async || citadel.log().contains(why).then_some(())).await;
+        let refused = anybody.sign(&ask()).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unavailable, "{why}: {refused}");
+    }
+    server.page(document, 200, discovery(&keys));
+    wait("the keys", async || anybody.sign(&ask()).await.ok()).await;
+    drop(server);
+    assert!(
+        anybody.sign(&ask()).await.is_ok(),
+        "the last known keys stay"
+    );
+}
+
+/// Whoever makes up tokens is not asked about for ever; who is known already does not notice.
+#[tokio::test]
+async fn made_up_tokens_do_not_wear_out_the_api_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = ApiServer::start(dir.path()).await;
+    server.knows("good", review("default", "app", "app-1", "u-1"));
+    let mut start = Start::new(dir.path(), "citadel");
+    for flag in server.flags(dir.path()) {
+        start = start.arg(flag);
+    }
+    let citadel = start.start().await;
+    let anybody = citadel.anybody().await;
+    anybody.sign(&Ask::token("good")).await.unwrap();
+    let mut asked = tokio::task::JoinSet::new();
+    for n in 0..900 {
+        let anybody = anybody.clone();
+        let ask = Ask {
+            csr: "x".into(),
+            ..Ask::token(format!("made-up-{n}"))
+        };
+        asked.spawn(async move { anybody.sign(&ask).await.unwrap_err().code() });
+    }
+    for _ in 0..10 {
+        anybody.sign(&Ask::token("good")).await.unwrap();
+    }
+    let codes = asked.join_all().await;
+    assert!(
+        codes.contains(&Code::Unavailable),
+        "some were not looked at"
+    );
+    assert!(server.asked() < 880, "{} reviews", server.asked());
+    let counted = r#"flotilla_citadel_limited_requests_total{limit="address"}"#;
+    assert!(citadel.metric(counted) > 0.0);
 }
 
 /// What is no key set takes no token, and does not stop Citadel; a good one that comes later does.

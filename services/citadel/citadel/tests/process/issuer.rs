@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 /// An issuer with one key.
 pub struct Issuer {
     key: EcdsaKeyPair,
+    name: String,
 }
 
 /// Seconds since 1970.
@@ -31,11 +32,20 @@ impl Issuer {
     pub fn new() -> Issuer {
         Issuer {
             key: EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap(),
+            name: "https://issuer.test".into(),
+        }
+    }
+
+    /// Of this name, where its keys are found.
+    pub fn named(name: &str) -> Issuer {
+        Issuer {
+            name: name.to_owned(),
+            ..Issuer::new()
         }
     }
 
     pub fn rule(&self) -> String {
-        json!({"issuer": "https://issuer.test", "audiences": ["istio-ca"]}).to_string()
+        json!({"issuer": self.name, "audiences": ["istio-ca"]}).to_string()
     }
 
     pub fn jwks(&self) -> String {
@@ -54,7 +64,7 @@ impl Issuer {
     /// A token of default/app, changed.
     pub fn with(&self, change: impl FnOnce(&mut Value)) -> String {
         let mut claims = json!({
-            "iss": "https://issuer.test", "aud": ["istio-ca"], "exp": now() + 600, "nbf": now() - 5,
+            "iss": self.name, "aud": ["istio-ca"], "exp": now() + 600, "nbf": now() - 5,
             "sub": "system:serviceaccount:default:app",
         });
         change(&mut claims);
