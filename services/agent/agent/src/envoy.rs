@@ -81,7 +81,8 @@ impl Envoy {
                 ),
             ));
         }
-        let child = Command::new(std::env::current_exe()?)
+        // This very program, also when its file has been replaced meanwhile.
+        let child = Command::new("/proc/self/exe")
             .args(["child", "--parent", &std::process::id().to_string(), "--"])
             .arg(binary)
             .args(arguments)

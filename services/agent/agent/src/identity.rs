@@ -63,6 +63,7 @@ pub fn source(
     source: &IdentitySource,
     options: &Options,
     paths: &Paths,
+    metrics: &Metrics,
     ready: &Ready,
     stop: &Stop,
 ) -> Result<Option<Source>, IdentityError> {
@@ -82,7 +83,7 @@ pub fn source(
             let Some(ca) = &options.identity.ca else {
                 return Ok(None);
             };
-            let renewer = renewer(ca, options, paths)?;
+            let renewer = renewer(ca, options, paths, metrics)?;
             Ok(Some(Source {
                 identities: renewer.identities(),
                 material: renewer.material(),
@@ -93,7 +94,12 @@ pub fn source(
     }
 }
 
-fn renewer(ca: &Endpoint, options: &Options, paths: &Paths) -> Result<Renewer, IdentityError> {
+fn renewer(
+    ca: &Endpoint,
+    options: &Options,
+    paths: &Paths,
+    metrics: &Metrics,
+) -> Result<Renewer, IdentityError> {
     let said = &options.identity;
     let id: WorkloadId = said.workload()?;
     let domain = id.trust_domain().clone();
@@ -110,6 +116,8 @@ fn renewer(ca: &Endpoint, options: &Options, paths: &Paths) -> Result<Renewer, I
             "CA_ROOT_CA",
             paths.roots(said.ca_roots.as_ref(), options),
         )?);
+    let metrics = metrics.clone();
+    client = client.with_observer(move |call| metrics.asked_authority(call));
     for (name, value) in &said.ca_headers {
         client = client
             .with_header(name, value)

@@ -5,11 +5,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 
-/// Variables of this process that are texts.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the agent's options are variables with open-ended names (ISTIO_META_*): they are read here, and nowhere else"
-)]
+/// Variables of this process that are texts. The agent's options are variables, some with open-ended names (ISTIO_META_*): they are read here, and
+/// nowhere else.
 pub fn variables() -> BTreeMap<String, String> {
     let all = std::env::vars_os();
     all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

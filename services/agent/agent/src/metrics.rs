@@ -1,8 +1,12 @@
 //! What the agent counts. Names that begin with `istio_agent_` are those of Istio's agent.
 
 use prometheus::{
-    Encoder as _, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
+
+/// What requests to the authority are for.
+const CSR: &str = "csr";
 
 /// Counters and gauges. Clones share them.
 #[derive(Clone)]
@@ -36,6 +40,52 @@ pub struct Metrics {
     pub dns_failures: IntCounter,
     /// Seconds since 1970 at which a certificate ends, by resource name.
     pub cert_expiry: IntGaugeVec,
+    /// Requests to the authority: all, those without success, those that were not the first, and their time in milliseconds.
+    authority: Authority,
+}
+
+#[derive(Clone)]
+struct Authority {
+    requests: IntCounter,
+    failures: IntCounter,
+    retries: IntCounter,
+    latency: Histogram,
+}
+
+impl Authority {
+    fn new(registry: &Registry) -> prometheus::Result<Authority> {
+        let counter = |name: &str, help: &str| {
+            let all = IntCounterVec::new(Opts::new(name, help), &["request_type"])?;
+            registry.register(Box::new(all.clone()))?;
+            Ok::<_, prometheus::Error>(all.with_label_values(&[CSR]))
+        };
+        let latency = HistogramVec::new(
+            HistogramOpts::new(
+                "istio_agent_outgoing_latency",
+                "Time that requests to the authority take, in milliseconds, by type.",
+            )
+            .buckets(vec![
+                5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 1e3, 2.5e3, 5e3, 1e4,
+            ]),
+            &["request_type"],
+        )?;
+        registry.register(Box::new(latency.clone()))?;
+        Ok(Authority {
+            requests: counter(
+                "istio_agent_num_outgoing_requests",
+                "Requests to the authority, by type.",
+            )?,
+            failures: counter(
+                "istio_agent_num_failed_outgoing_requests",
+                "Requests to the authority without success, by type.",
+            )?,
+            retries: counter(
+                "istio_agent_num_outgoing_retries",
+                "Requests to the authority that were not the first for their purpose, by type.",
+            )?,
+            latency: latency.with_label_values(&[CSR]),
+        })
+    }
 }
 
 impl Metrics {
@@ -109,13 +159,22 @@ impl Metrics {
             )?,
             scrape_failures,
             cert_expiry,
+            authority: Authority::new(&registry)?,
             registry,
         })
     }
 
-    /// Where others add theirs.
-    pub fn registry(&self) -> &Registry {
-        &self.registry
+    /// The authority was asked.
+    pub fn asked_authority(&self, call: identity::Call) {
+        let authority = &self.authority;
+        authority.requests.inc();
+        if call.failed {
+            authority.failures.inc();
+        }
+        if call.attempt > 1 {
+            authority.retries.inc();
+        }
+        authority.latency.observe(call.took.as_secs_f64() * 1e3);
     }
 
     /// All of them, in Prometheus's text format.

@@ -1,14 +1,14 @@
 //! Static listeners: health and metrics, and the administration.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use envoy_api::any::{access_log, http_filter, network_filter, transport_socket};
 use envoy_api::envoy::config::bootstrap::v3::Admin;
 use envoy_api::envoy::config::core::v3::{
-    ApiConfigSource, ApiVersion, ConfigSource, DataSource, api_config_source, config_source,
-    data_source,
+    Address, ApiConfigSource, ApiVersion, ConfigSource, DataSource, SocketAddress, address,
+    api_config_source, config_source, data_source,
 };
-use envoy_api::envoy::config::listener::v3::{FilterChain, Listener};
+use envoy_api::envoy::config::listener::v3::{AdditionalAddress, FilterChain, Listener};
 use envoy_api::envoy::config::route::v3::{
     DirectResponseAction, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route,
     route_action, route_match,
@@ -58,6 +58,9 @@ pub(super) fn listeners(options: &Options, places: &Places) -> Vec<Listener> {
         ),
         listener(places.status, "health", READY, clusters::AGENT, false),
     ];
+    let both = [IpAddr::is_ipv4, IpAddr::is_ipv6]
+        .iter()
+        .all(|family| options.node.addresses.iter().any(family));
     for (port, cluster) in [
         (options.envoy.secure_metrics, clusters::ADMIN),
         (options.envoy.secure_merged_metrics, clusters::AGENT),
@@ -67,7 +70,29 @@ pub(super) fn listeners(options: &Options, places: &Places) -> Vec<Listener> {
             found.push(listener(at, "secure-metrics", METRICS, cluster, true));
         }
     }
+    if both {
+        found.iter_mut().for_each(also_v6);
+    }
     found
+}
+
+/// What listens on every interface of IPv4 does on those of IPv6 too.
+fn also_v6(listener: &mut Listener) {
+    if let Some(address::Address::SocketAddress(at)) =
+        listener.address.as_ref().and_then(|at| at.address.clone())
+        && at.address == Ipv4Addr::UNSPECIFIED.to_string()
+    {
+        let at = SocketAddress {
+            address: Ipv6Addr::UNSPECIFIED.to_string(),
+            ..at
+        };
+        listener.additional_addresses.push(AdditionalAddress {
+            address: Some(Address {
+                address: Some(address::Address::SocketAddress(at)),
+            }),
+            ..AdditionalAddress::default()
+        });
+    }
 }
 
 fn listener(at: SocketAddr, name: &str, path: &str, cluster: &str, tls: bool) -> Listener {

@@ -1,8 +1,10 @@
 //! Which statistics Envoy keeps: memory per proxy follows their number.
 
+use std::collections::BTreeMap;
+
 use envoy_api::envoy::config::metrics::v3::stats_matcher::StatsMatcher as Matches;
 use envoy_api::envoy::config::metrics::v3::{
-    StatsConfig, StatsMatcher, TagSpecifier, tag_specifier,
+    HistogramBucketSettings, StatsConfig, StatsMatcher, TagSpecifier, tag_specifier,
 };
 use envoy_api::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use envoy_api::envoy::r#type::matcher::v3::{ListStringMatcher, RegexMatcher, StringMatcher};
@@ -96,8 +98,38 @@ pub(super) fn stats_config(options: &Options) -> StatsConfig {
         stats_matcher: Some(StatsMatcher {
             stats_matcher: Some(Matches::InclusionList(ListStringMatcher { patterns })),
         }),
+        histogram_bucket_settings: buckets(options),
         ..StatsConfig::default()
     }
+}
+
+/// Annotation with buckets of histograms: JSON, from the beginning of names to limits.
+const BUCKETS: &str = "sidecar.istio.io/statsHistogramBuckets";
+
+/// What the annotation says. Limits must be above zero and go up; what makes no sense is left out, since Envoy would refuse to start with it.
+fn buckets(options: &Options) -> Vec<HistogramBucketSettings> {
+    let annotations = options.node.metadata.get("ANNOTATIONS");
+    let said = annotations.and_then(|all| all.get(BUCKETS)?.as_str());
+    let said = said.unwrap_or_default();
+    let said: BTreeMap<String, Vec<f64>> = serde_json::from_str(said).unwrap_or_default();
+    let usable = |limits: &[f64]| {
+        !limits.is_empty() && limits.iter().all(|limit| limit.is_finite() && *limit > 0.0)
+    };
+    said.into_iter()
+        .filter(|(_, limits)| usable(limits))
+        .map(|(prefix, mut limits)| {
+            limits.sort_by(f64::total_cmp);
+            limits.dedup();
+            HistogramBucketSettings {
+                r#match: Some(StringMatcher {
+                    match_pattern: Some(MatchPattern::Prefix(prefix)),
+                    ..StringMatcher::default()
+                }),
+                buckets: limits,
+                ..HistogramBucketSettings::default()
+            }
+        })
+        .collect()
 }
 
 /// Tags that users added to Istio's statistics, which write them into names as `tag=value;.;`.

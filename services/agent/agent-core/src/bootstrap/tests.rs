@@ -113,3 +113,33 @@ fn equal_options_make_equal_bytes() {
     let text = || serde_json::to_string(&made(&[], &places())).unwrap();
     assert_eq!(text(), text());
 }
+
+#[test]
+fn a_pod_of_both_families_listens_on_both() {
+    let also = |ips: &str| {
+        let found = made(&[("INSTANCE_IP", ips)], &places());
+        found["staticResources"]["listeners"][1]["additionalAddresses"].clone()
+    };
+    assert_eq!(also("10.0.0.7"), Value::Null);
+    assert_eq!(
+        also("10.0.0.7,fd00::7")[0]["address"]["socketAddress"],
+        serde_json::json!({"address": "::", "portValue": 15021})
+    );
+}
+
+#[test]
+fn buckets_of_histograms_come_from_the_annotation() {
+    let annotations = |text: &str| {
+        let json = serde_json::json!({"sidecar.istio.io/statsHistogramBuckets": text}).to_string();
+        made(&[("ISTIO_METAJSON_ANNOTATIONS", &json)], &places())["statsConfig"]
+            ["histogramBucketSettings"]
+            .clone()
+    };
+    assert_eq!(
+        annotations(r#"{"istiocustom": [5, 1, 0.5, 5]}"#),
+        serde_json::json!([{"match": {"prefix": "istiocustom"}, "buckets": [0.5, 1, 5]}])
+    );
+    for nothing in ["", "x", "[1]", r#"{"a": ["x"]}"#, r#"{"a": [-1]}"#] {
+        assert_eq!(annotations(nothing), Value::Null, "{nothing}");
+    }
+}

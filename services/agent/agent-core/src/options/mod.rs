@@ -13,7 +13,7 @@ mod read;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -71,11 +71,11 @@ pub struct Options {
 /// How Envoy is run. Port 0 in an address takes any free port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnvoyOptions {
-    /// `ENVOY_ADMIN_ADDRESS`. Default 127.0.0.1 and `proxyAdminPort`.
+    /// `ENVOY_ADMIN_ADDRESS`. Default loopback and `proxyAdminPort`.
     pub admin: SocketAddr,
-    /// `ENVOY_STATUS_ADDRESS`, or `ENVOY_STATUS_PORT` on every interface. Default 0.0.0.0:15021.
+    /// `ENVOY_STATUS_ADDRESS`, or `ENVOY_STATUS_PORT` on every interface. Default 0.0.0.0:15021, with IPv6 alone [::]:15021.
     pub status: SocketAddr,
-    /// `ENVOY_PROMETHEUS_ADDRESS`, or `ENVOY_PROMETHEUS_PORT` on every interface. Default 0.0.0.0:15090.
+    /// `ENVOY_PROMETHEUS_ADDRESS`, or `ENVOY_PROMETHEUS_PORT` on every interface. Default 0.0.0.0:15090, with IPv6 alone [::]:15090.
     pub prometheus: SocketAddr,
     /// `ENVOY_SECURE_METRICS_PORT`: Envoy's metrics over mutual TLS; 0, the default, means nowhere.
     pub secure_metrics: u16,
@@ -111,7 +111,7 @@ pub struct DnsOptions {
 /// What the status port does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatusOptions {
-    /// `STATUS_ADDRESS`. Default 0.0.0.0 and `statusPort`.
+    /// `STATUS_ADDRESS`. Default every interface and `statusPort`.
     pub address: SocketAddr,
     /// `ISTIO_KUBE_APP_PROBERS`: JSON, see [`crate::probes`].
     pub probers: Option<String>,
@@ -163,8 +163,15 @@ pub fn read(sources: &Sources<'_>) -> Result<Options, Vec<OptionError>> {
     // As with Istio's agent, certificates come from where configuration does, unless said otherwise.
     let fallback = control.pilots.iter().find(|pilot| pilot.tls).cloned();
     let identity = identity::read(&mut reader, fallback);
-    let envoy = envoy(&mut reader, &config);
-    let every = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+    let domain = reader.text_or("DOMAIN_SUFFIX", "cluster.local");
+    let pod = node::Pod {
+        labels,
+        annotations,
+    };
+    let node = node::read(&mut reader, sources, pod, &config, &domain);
+    let only_v6 = node.addresses.iter().all(IpAddr::is_ipv6);
+    let envoy = envoy(&mut reader, &config, only_v6);
+    let every = |port| every(port, only_v6);
     let status = StatusOptions {
         address: reader.address("STATUS_ADDRESS", every(config.status_port)),
         probers: reader.text("ISTIO_KUBE_APP_PROBERS").map(str::to_owned),
@@ -178,7 +185,7 @@ pub fn read(sources: &Sources<'_>) -> Result<Options, Vec<OptionError>> {
         address: reader.address("DNS_PROXY_ADDR", ([127, 0, 0, 1], 15_053).into()),
         forward_timeout: reader.duration("DNS_FORWARD_TIMEOUT", Duration::from_secs(5)),
         forward_parallel: reader.flag("DNS_FORWARD_PARALLEL", false),
-        domain: reader.text_or("DOMAIN_SUFFIX", "cluster.local"),
+        domain,
     };
     let termination = reader
         .text("TERMINATION_DRAIN_DURATION_SECONDS")
@@ -194,16 +201,6 @@ pub fn read(sources: &Sources<'_>) -> Result<Options, Vec<OptionError>> {
     let notes = notes
         .map(|key| format!("ProxyConfig {key} has no effect in this version"))
         .collect();
-    let node = node::read(
-        &mut reader,
-        sources,
-        node::Pod {
-            labels,
-            annotations,
-        },
-        &config,
-        &dns.domain,
-    );
     if !reader.errors.is_empty() {
         return Err(reader.errors);
     }
@@ -220,8 +217,20 @@ pub fn read(sources: &Sources<'_>) -> Result<Options, Vec<OptionError>> {
     })
 }
 
-fn envoy(reader: &mut Reader<'_>, config: &ProxyConfig) -> EnvoyOptions {
-    let every = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+/// Every interface, of the family that the pod has.
+fn every(port: u16, only_v6: bool) -> SocketAddr {
+    match only_v6 {
+        true => (Ipv6Addr::UNSPECIFIED, port).into(),
+        false => (Ipv4Addr::UNSPECIFIED, port).into(),
+    }
+}
+
+fn envoy(reader: &mut Reader<'_>, config: &ProxyConfig, only_v6: bool) -> EnvoyOptions {
+    let every = |port| every(port, only_v6);
+    let local: IpAddr = match only_v6 {
+        true => Ipv6Addr::LOCALHOST.into(),
+        false => Ipv4Addr::LOCALHOST.into(),
+    };
     let status_port = reader.parsed("ENVOY_STATUS_PORT", 15_021);
     let prometheus_port = reader.parsed("ENVOY_PROMETHEUS_PORT", 15_090);
     let concurrency = config
@@ -240,7 +249,7 @@ fn envoy(reader: &mut Reader<'_>, config: &ProxyConfig) -> EnvoyOptions {
     EnvoyOptions {
         admin: reader.address(
             "ENVOY_ADMIN_ADDRESS",
-            ([127, 0, 0, 1], config.proxy_admin_port).into(),
+            (local, config.proxy_admin_port).into(),
         ),
         status: reader.address("ENVOY_STATUS_ADDRESS", every(status_port)),
         prometheus: reader.address("ENVOY_PROMETHEUS_ADDRESS", every(prometheus_port)),

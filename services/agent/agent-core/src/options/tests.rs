@@ -113,10 +113,10 @@ fn everything_wrong_is_told_at_once_and_by_name() {
             WORKLOAD_RSA_KEY_SIZE: 1024 bits are not supported, use 2048, 3072 or 4096
             ECC_SIGNATURE_ALGORITHM: "EdDSA" is not supported, use ECDSA, or leave it out for RSA
             TRUST_DOMAIN, POD_NAMESPACE, SERVICE_ACCOUNT: "a~b" is no namespace; use lower-case letters, digits and inner dashes, at most 63
-            ENVOY_STATUS_PORT: "70000": number too large to fit in target type
-            DNS_FORWARD_PARALLEL: "yes" is neither true nor false
             POD_NAMESPACE: "a~b" cannot be part of a node id
             ISTIO_METAJSON_X: is no JSON object
+            ENVOY_STATUS_PORT: "70000": number too large to fit in target type
+            DNS_FORWARD_PARALLEL: "yes" is neither true nor false
         "#]],
     );
 }
@@ -230,4 +230,17 @@ fn a_sockets_name_is_no_path() {
         .unwrap_err();
         assert_eq!(errors[0].name, "WORKLOAD_IDENTITY_SOCKET_FILE", "{name}");
     }
+}
+
+#[test]
+fn a_pod_with_ipv6_alone_listens_there() {
+    let found = read(&Sources {
+        vars: vars(&[("INSTANCE_IP", "fd00::7")]),
+        ..Sources::default()
+    })
+    .unwrap();
+    assert_eq!(
+        [found.envoy.admin, found.envoy.status, found.status.address].map(|at| at.to_string()),
+        ["[::1]:15000", "[::]:15021", "[::]:15020"]
+    );
 }

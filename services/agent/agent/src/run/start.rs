@@ -89,7 +89,7 @@ pub(super) async fn start(
     let store = Store::default();
     let domain = options.identity.trust_domain.clone();
     let keeper = TrustKeeper::new(domain, store.clone());
-    let kept = own_identity::source(&source, options, paths, ready, &end)?;
+    let kept = own_identity::source(&source, options, paths, &metrics, ready, &end)?;
     let has_identity = kept.is_some();
     let identities = kept.as_ref().map(|kept| kept.identities.clone());
     if let Some(kept) = kept {

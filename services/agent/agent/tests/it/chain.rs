@@ -360,6 +360,14 @@ async fn certificates_are_renewed_and_pushed() {
         .await;
     assert_eq!(agent.serials().await.0, second);
     assert_eq!(authority.asked(), asked);
+    let failed = "istio_agent_num_failed_outgoing_requests{request_type=\"csr\"}";
+    assert!(agent.metric(failed).await >= 1.0);
+    assert!(
+        agent
+            .metric("istio_agent_num_outgoing_requests{request_type=\"csr\"}")
+            .await
+            >= 3.0
+    );
     authority.up().await;
     agent
         .until("another certificate", async || {
