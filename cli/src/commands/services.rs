@@ -43,7 +43,8 @@ pub async fn citadel(args: citadel::Args) -> anyhow::Result<ExitCode> {
     service_kit::tls::install_provider();
     let stop = Stop::new();
     service_kit::signals(&stop)?;
-    let bus = connect(&args.bus, "citadel").await?;
-    citadel::run(args, bus, stop).await?;
+    let own = citadel::OwnIdentity::default();
+    let bus = citadel::connect(&args, &own).await?;
+    citadel::run_as(args, own, bus, stop).await?;
     Ok(ExitCode::SUCCESS)
 }

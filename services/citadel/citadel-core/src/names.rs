@@ -13,6 +13,8 @@ pub const PILOT: &str = "istio-pilot-service-account";
 pub const GALLEY: &str = "istio-galley-service-account";
 /// Service account of the injector.
 pub const INJECTOR: &str = "istio-sidecar-injector-service-account";
+/// Service account of NATS.
+pub const NATS: &str = "nats";
 /// Service account of operators.
 pub const OPERATOR: &str = "flotilla-operator";
 /// Service account of viewers.

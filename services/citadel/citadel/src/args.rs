@@ -57,7 +57,7 @@ pub struct Args {
     #[arg(long, env = "CITADEL_KEY_ENCRYPTION_KEY_FILE", value_name = "FILE")]
     pub key_encryption_key_file: Option<PathBuf>,
 
-    /// Where news goes: memory: or nats://host:4222
+    /// Where news goes: memory:, nats://host:4222, or tls://host:4222
     #[arg(
         long,
         env = "NATS_URL",
@@ -66,6 +66,10 @@ pub struct Args {
         default_value = "memory:"
     )]
     pub bus: String,
+
+    /// DNS name in NATS's certificate, instead of the SPIFFE ID of the service account `nats`
+    #[arg(long, value_name = "NAME")]
+    pub nats_server_name: Option<String>,
 
     /// Address for agents, services and operators (gRPC over TLS)
     #[arg(

@@ -20,5 +20,6 @@ mod socket;
 mod trust_service;
 
 pub use args::Args;
-pub use run::{RunError, run};
+pub use own::OwnIdentity;
+pub use run::{RunError, connect, run, run_as};
 pub use trust_service::TRUST_SUBJECT;

@@ -14,11 +14,8 @@ fn main() -> anyhow::Result<()> {
         .block_on(async {
             let stop = Stop::new();
             service_kit::signals(&stop)?;
-            let options = bus::BusOptions {
-                name: "citadel".into(),
-                ..Default::default()
-            };
-            let bus = bus::connect(&args.bus, &options).await?;
-            Ok(citadel::run(args, bus, stop).await?)
+            let own = citadel::OwnIdentity::default();
+            let bus = citadel::connect(&args, &own).await?;
+            Ok(citadel::run_as(args, own, bus, stop).await?)
         })
 }

@@ -9,13 +9,24 @@ use citadel_core::policy::{Attestation, Caller};
 use mesh_api::citadel::TrustBundle;
 use mesh_types::SpiffeId;
 use pki::{KeyType, PrivateKey, Renewal, csr};
-use service_kit::tls::{TlsIdentity, Trust, read_trust};
+use service_kit::tls::{Identities, TlsIdentity, Trust, read_trust};
 use service_kit::{Backoff, Ready, Stop};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use crate::ledger::{Ledger, Query};
 use crate::roots::{Bundles, Signing, Signings};
+
+/// Where Citadel's own identity is found once there is one: the bus may need it before Citadel runs.
+#[derive(Debug, Clone, Default)]
+pub struct OwnIdentity(watch::Sender<Option<Arc<TlsIdentity>>>);
+
+impl OwnIdentity {
+    /// The identity, now and later.
+    pub fn identities(&self) -> Identities {
+        self.0.subscribe()
+    }
+}
 
 /// What a certificate of our own is made with.
 pub struct Own {
@@ -28,7 +39,7 @@ pub struct Own {
     /// Name of this replica: the node of its certificates in the journal, by which its successor finds the one to replace.
     pub replica: String,
     /// Where it goes.
-    pub identities: watch::Sender<Option<Arc<TlsIdentity>>>,
+    pub identity: OwnIdentity,
 }
 
 /// Keeps our identity in date until `stop`.
@@ -123,7 +134,7 @@ impl Own {
         let trust = Arc::new(trust(bundle)?);
         let identity = TlsIdentity::new(&chain.concat(), &key.to_pkcs8_pem(), trust);
         let identity = identity.map_err(|error| words(&error))?;
-        self.identities.send_replace(Some(Arc::new(identity)));
+        self.identity.0.send_replace(Some(Arc::new(identity)));
         let random = rand::RngExt::random_range(&mut rand::rng(), -1.0..=1.0);
         tracing::info!(id = %caller.identity, until = %not_after, "our own certificate is issued");
         Ok(Renewal::default().delay(now, not_after, random, now))
@@ -145,7 +156,7 @@ impl Own {
     /// The same certificate with the newest trust.
     fn retrust(&self, bundle: &TrustBundle) -> Result<(), String> {
         let trust = trust(bundle)?;
-        self.identities.send_if_modified(|identity| match identity {
+        self.identity.0.send_if_modified(|identity| match identity {
             Some(held) if **held.trust() != trust => {
                 *held = Arc::new(held.with_trust(Arc::new(trust)));
                 true

@@ -4,17 +4,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bus::Bus;
+use bus::{Bus, BusError, BusOptions, BusTls};
 use citadel_core::issue::Policy;
 use citadel_core::limits::Limits;
-use citadel_core::names::{ControlPlane, OPERATOR, VIEWER};
+use citadel_core::names::{ControlPlane, NATS, OPERATOR, VIEWER};
 use citadel_core::policy::jwt::{JwtRule, JwtRuleError};
 use citadel_core::policy::kubernetes::Clusters;
-use mesh_types::SpiffeError;
+use mesh_types::{SpiffeError, WorkloadId};
 use pki::KeyType;
 use prometheus::Registry;
 use service_kit::roles::Roles;
-use service_kit::tls::{Clients, TlsServer, TlsSettings};
+use service_kit::tls::{Clients, ServerId, TlsServer, TlsSettings};
 use service_kit::{Backoff, PortsFile, Ready, ServeConfig, Stop, Tasks};
 use store::StoreError;
 use time::OffsetDateTime;
@@ -30,7 +30,7 @@ use crate::https::{self, HttpsError, Target};
 use crate::ledger::{KeyEncryption, Ledger, SealError};
 use crate::metrics::Metrics;
 use crate::operator::OperatorService;
-use crate::own::{self, Own};
+use crate::own::{self, Own, OwnIdentity};
 use crate::roots::{Roots, RootsConfig, RootsError};
 use crate::rotate::Rotor;
 use crate::socket;
@@ -48,6 +48,9 @@ pub enum RunError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] service_kit::BindError),
+    /// The bus cannot be used.
+    #[error(transparent)]
+    Bus(#[from] BusError),
     /// A task failed.
     #[error(transparent)]
     Tasks(#[from] service_kit::TasksError),
@@ -107,11 +110,48 @@ fn https(flag: &'static str) -> impl FnOnce(HttpsError) -> RunError {
     move |error| RunError::Https { flag, error }
 }
 
+/// The bus that the flags say. Over TLS it is met as `own`, as soon as that is known.
+///
+/// # Errors
+/// The URL, or who the server must be.
+pub async fn connect(args: &Args, own: &OwnIdentity) -> Result<Arc<dyn Bus>, RunError> {
+    let server = match &args.nats_server_name {
+        Some(name) => ServerId::name(name)
+            .map_err(|error| RunError::Flag(format!("--nats-server-name: {error}")))?,
+        None => {
+            let nats = WorkloadId::new(args.trust_domain.clone(), &args.namespace, NATS)?;
+            ServerId::spiffe(nats.to_spiffe_id())
+        }
+    };
+    let options = BusOptions {
+        name: "citadel".into(),
+        tls: Some(BusTls {
+            identities: own.identities(),
+            server,
+        }),
+        ..BusOptions::default()
+    };
+    Ok(bus::connect(&args.bus, &options).await?)
+}
+
 /// Runs Citadel until `stop`.
 ///
 /// # Errors
 /// See [`RunError`]. A database that is away at the start is waited for.
 pub async fn run(args: Args, bus: Arc<dyn Bus>, stop: Stop) -> Result<(), RunError> {
+    run_as(args, OwnIdentity::default(), bus, stop).await
+}
+
+/// The same, with an identity that is told to `identity` as soon as it is issued.
+///
+/// # Errors
+/// See [`run`].
+pub async fn run_as(
+    args: Args,
+    identity: OwnIdentity,
+    bus: Arc<dyn Bus>,
+    stop: Stop,
+) -> Result<(), RunError> {
     let settings = Settings::check(&args)?;
     let registry = Registry::new();
     service_kit::register_process_metrics(&registry)?;
@@ -155,13 +195,12 @@ pub async fn run(args: Args, bus: Arc<dyn Bus>, stop: Stop) -> Result<(), RunErr
     let rotor = Rotor::new(roots.clone(), bus.clone());
     tasks.spawn_infallible("rotation", rotor.clone().run(stop.clone()));
 
-    let (identities, identity) = watch::channel(None);
     let own = Own {
         plane: settings.plane.clone(),
         policy: settings.policy,
         ledger: ledger.clone(),
         replica: replica.clone(),
-        identities,
+        identity: identity.clone(),
     };
     let work = own::keep(
         own,
@@ -238,7 +277,7 @@ pub async fn run(args: Args, bus: Arc<dyn Bus>, stop: Stop) -> Result<(), RunErr
     };
     let tls = TlsServer {
         settings: settings.tls,
-        ..TlsServer::new(identity, Clients::Optional)
+        ..TlsServer::new(identity.identities(), Clients::Optional)
     };
     tasks.spawn(
         "grpc",

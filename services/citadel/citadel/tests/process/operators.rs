@@ -149,13 +149,19 @@ async fn the_journal_tells_who_got_what() {
         serial: client.serial.to_uppercase(),
         ..JournalRequest::default()
     };
-    assert_eq!(journal(&mut operator, by_serial).await, [first.clone()]);
+    assert_eq!(
+        journal(&mut operator, by_serial).await,
+        std::slice::from_ref(first)
+    );
     let by_node = JournalRequest {
         node: "n9".into(),
         limit: 1,
         ..JournalRequest::default()
     };
-    assert_eq!(journal(&mut operator, by_node).await, [second.clone()]);
+    assert_eq!(
+        journal(&mut operator, by_node).await,
+        std::slice::from_ref(second)
+    );
 
     let status = operator
         .status(StatusRequest {})
@@ -264,5 +270,5 @@ async fn a_revoked_certificate_does_not_renew() {
     .await;
     let lists = pki::crl::Crl::all_from_pem(&crls.concat()).unwrap();
     let serials: Vec<String> = lists[0].serials().map(ToString::to_string).collect();
-    assert_eq!(serials, [stolen.serial.clone()]);
+    assert_eq!(serials, std::slice::from_ref(&stolen.serial));
 }
