@@ -12,6 +12,8 @@ use super::settings::{Cidrs, OwnerGroups, Settings};
 pub struct Probe {
     /// What it shows.
     pub what: &'static str,
+    /// The address it must come from; `None` for whatever the system chooses.
+    pub from: Option<IpAddr>,
     /// Where it goes.
     pub to: SocketAddr,
     /// User and group of whom its socket must be.
@@ -45,6 +47,11 @@ pub fn probes(
     if let Some(owner) = proxy {
         out.push(Probe {
             what: "the proxy's connection to itself",
+            // From the address itself it would be the proxy's connection to the application.
+            from: Some(match family {
+                Family::V4 => Ipv4Addr::LOCALHOST.into(),
+                Family::V6 => Ipv6Addr::LOCALHOST.into(),
+            }),
             to: SocketAddr::new(passthrough(family), port),
             owner,
             arrives_at: settings.inbound_port,
@@ -85,6 +92,7 @@ fn outbound(settings: &Settings, family: Family, port: u16) -> Option<Probe> {
     }?;
     (!excluded).then_some(Probe {
         what: "an application's connection to others",
+        from: None,
         to: SocketAddr::new(to, port),
         owner: (uid, gid),
         arrives_at: settings.outbound_port,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use agent_core::capture::{Family, Probe, Settings, passthrough, probes};
 use rustix::process::{Gid, Uid, getegid, geteuid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep, timeout_at};
 
 /// Between two attempts.
@@ -49,7 +49,8 @@ pub(super) async fn validate(
     if probes.is_empty() {
         return Err(ValidationError::Who(own.0, own.1));
     }
-    let deadline = Instant::now() + patience;
+    // What is left of it is for beginning and ending, so that the whole run keeps to it.
+    let deadline = Instant::now() + patience - patience / 20;
     // Where connections go that are not captured; not there for an address that only comes with the rules.
     let uncaptured = SocketAddr::new(passthrough(family), port);
     let _uncaptured = TcpListener::bind(uncaptured).await.ok();
@@ -79,8 +80,9 @@ async fn arrive(
     let mut last = String::from("no attempt was made in time");
     // An attempt that could not be waited for is not begun.
     while Instant::now() + BETWEEN < deadline {
-        let attempt = tokio::task::spawn_blocking(move || connect(probe));
-        let arrived = timeout_at(deadline.min(Instant::now() + CONNECT), listener.accept());
+        let until = deadline.min(Instant::now() + CONNECT);
+        let attempt = timeout_at(until, connect(probe));
+        let arrived = timeout_at(until, listener.accept());
         let (connected, arrived) = tokio::join!(attempt, arrived);
         match (arrived, connected) {
             (Ok(Ok((stream, _))), _) => match original(&stream) {
@@ -94,7 +96,7 @@ async fn arrive(
                 return Ok(());
             }
             (_, Ok(Err(error))) => last = error.to_string(),
-            (_, Err(error)) => last = error.to_string(),
+            (_, Err(_)) => last = "nobody answers there".into(),
         }
         sleep(BETWEEN).await;
     }
@@ -104,21 +106,31 @@ async fn arrive(
     )))
 }
 
-/// Connects as the probe's owner, on a thread that is nobody else's and ends with it.
-fn connect(probe: Probe) -> std::io::Result<()> {
-    let attempt = move || {
-        let (uid, gid) = probe.owner;
+async fn connect(probe: Probe) -> std::io::Result<()> {
+    let socket = socket(probe)?;
+    if let Some(from) = probe.from {
+        socket.bind(SocketAddr::new(from, 0))?;
+    }
+    socket.connect(probe.to).await.map(drop)
+}
+
+/// A socket of the probe's owner, made on a thread that becomes the owner and ends with it.
+fn socket(probe: Probe) -> std::io::Result<TcpSocket> {
+    let make = move || {
         if (geteuid().as_raw(), getegid().as_raw()) != probe.owner {
-            let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+            let (uid, gid) = (Uid::from_raw(probe.owner.0), Gid::from_raw(probe.owner.1));
             set_thread_groups(&[])?;
             set_thread_res_gid(gid, gid, gid)?;
             set_thread_res_uid(uid, uid, uid)?;
         }
-        std::net::TcpStream::connect_timeout(&probe.to, CONNECT).map(drop)
+        match probe.to {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        }
     };
     let thread = std::thread::Builder::new()
         .name("probe".into())
-        .spawn(attempt)?;
+        .spawn(make)?;
     match thread.join() {
         Ok(outcome) => outcome,
         Err(panic) => std::panic::resume_unwind(panic),
