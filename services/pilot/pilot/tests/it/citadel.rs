@@ -24,6 +24,7 @@ use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
 pub const PILOT: &str = "spiffe://cluster.local/ns/istio-system/sa/istio-pilot-service-account";
+pub const GALLEY: &str = "spiffe://cluster.local/ns/istio-system/sa/istio-galley-service-account";
 const CITADEL: &str = "spiffe://cluster.local/ns/istio-system/sa/istio-citadel-service-account";
 
 pub fn id(text: &str) -> SpiffeId {
@@ -86,6 +87,13 @@ impl Ca {
         TlsIdentity::new(&chain, &key, trust).unwrap()
     }
 
+    /// A server that is `whom` by this root, and believes it.
+    pub fn server(&self, whom: &str) -> TlsServer {
+        let identity = self.identity(whom, self.trust());
+        let identities = watch::channel(Some(Arc::new(identity))).1;
+        TlsServer::new(identities, Clients::Required)
+    }
+
     /// A client that is `whom` by this root, and believes it.
     pub fn client(&self, whom: &str) -> ClientTls {
         self.client_of(whom, self)
@@ -135,8 +143,10 @@ impl Citadel {
         let bundles = watch::Sender::new(bundle(&ca, 1, &[]));
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let identity = ca.identity(CITADEL, ca.trust());
-        let identities = watch::channel(Some(Arc::new(identity))).1;
+        let server = TlsServer {
+            clients: Clients::Optional,
+            ..ca.server(CITADEL)
+        };
         let service = Service {
             ca: ca.clone(),
             bundles: bundles.subscribe(),
@@ -149,7 +159,7 @@ impl Citadel {
             listener,
             router,
             ServeConfig::streams(),
-            TlsServer::new(identities, Clients::Optional),
+            server,
             stop.clone(),
         ));
         let folder = tempfile::tempdir().unwrap();

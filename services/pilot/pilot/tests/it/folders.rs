@@ -138,24 +138,7 @@ async fn a_second_definition_is_told() {
 async fn what_is_not_acted_on_is_told() {
     let folder = Folder::of(&[("a", 80)]);
     let policies = [
-        (
-            "networking.istio.io/v1",
-            "DestinationRule",
-            "{host: a.example.com, trafficPolicy: {tls: {mode: SIMPLE}}}",
-        ),
-        (
-            "networking.istio.io/v1",
-            "Gateway",
-            "{selector: {app: gw}, servers: [{hosts: [\"*\"], port: {number: 443, name: https, protocol: HTTPS}, tls: {mode: SIMPLE, credentialName: c}}]}",
-        ),
         ("networking.istio.io/v1alpha3", "EnvoyFilter", "{}"),
-        (
-            "security.istio.io/v1",
-            "PeerAuthentication",
-            "{mtls: {mode: STRICT}}",
-        ),
-        ("security.istio.io/v1", "RequestAuthentication", "{}"),
-        ("security.istio.io/v1", "AuthorizationPolicy", "{}"),
         ("telemetry.istio.io/v1", "Telemetry", "{}"),
         ("extensions.istio.io/v1alpha1", "WasmPlugin", "{}"),
         ("gateway.networking.k8s.io/v1", "HTTPRoute", "{}"),

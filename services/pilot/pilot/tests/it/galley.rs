@@ -18,12 +18,16 @@ use galley_core::{Snapshot, Subscriber};
 use mesh_config::{Origin, decode_text};
 use mesh_registry::{ChangeSet, Options, Registry};
 use prost::Message;
+use service_kit::tls::{TlsServer, serve_tls};
+use service_kit::{ServeConfig, Stop};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::ads::{Ads, Ask, CDS};
+use crate::citadel::{Ca, GALLEY, PILOT};
 use crate::rig::{Pilot, entry, get, json};
 
 const A: &str = "outbound|80||a.example.com";
@@ -36,6 +40,8 @@ struct Galley {
     registry: Registry,
     /// Damages the responses on their way.
     damage: fn(&mut DeltaDiscoveryResponse),
+    /// Who it is, over TLS.
+    server: Option<TlsServer>,
     running: Option<Runtime>,
 }
 
@@ -48,6 +54,7 @@ impl Galley {
             snapshots: watch::Sender::new(Arc::default()),
             registry: Registry::new(Options::default()),
             damage: |_| {},
+            server: None,
             running: None,
         }
     }
@@ -75,18 +82,35 @@ impl Galley {
             .enable_all()
             .build()
             .unwrap();
-        let listener = std::net::TcpListener::bind(self.address).unwrap();
+        // The one before may be on its way out still.
+        let listener = loop {
+            match std::net::TcpListener::bind(self.address) {
+                Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                    std::thread::yield_now();
+                }
+                bound => break bound.unwrap(),
+            }
+        };
         listener.set_nonblocking(true).unwrap();
         let served = Served {
             snapshots: self.snapshots.subscribe(),
             damage: self.damage,
         };
+        let server = self.server.clone();
         runtime.spawn(async move {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            let service = AggregatedDiscoveryServiceServer::new(served);
+            if let Some(server) = server {
+                let router = Routes::new(service).into_axum_router();
+                let config = ServeConfig::streams();
+                let served = serve_tls(listener, router, config, server, Stop::new()).await;
+                return served.unwrap();
+            }
             tonic::transport::Server::builder()
-                .add_service(AggregatedDiscoveryServiceServer::new(served))
+                .add_service(service)
                 .serve_with_incoming(TcpListenerStream::new(listener))
                 .await
+                .unwrap();
         });
         self.running = Some(runtime);
     }
@@ -372,5 +396,37 @@ async fn a_loss_on_the_way_is_noticed() {
             .metric("flotilla_pilot_galley_divergences_total")
             .await,
         1.0
+    );
+}
+
+/// With an identity, Galley is spoken to over TLS, and must be Galley.
+#[tokio::test(flavor = "multi_thread")]
+async fn galley_shows_who_it_is() {
+    let (ca, mut galley) = (Ca::new(), Galley::new());
+    let identity = ca.folder();
+    let dir = identity.path().display().to_string();
+    galley.commit(&entry("a", 80, "10.1.0.1"));
+    // Somebody else of the mesh is no Galley.
+    galley.server = Some(ca.server(PILOT));
+    galley.launch();
+    let address = galley.address.to_string();
+    let pilot = Pilot::start(&["--identity-dir", &dir, "--galley", &address]).await;
+    pilot
+        .until("it says why there is no stream", async || {
+            pilot.logs().contains("no stream from Galley")
+        })
+        .await;
+    assert_ne!(get(pilot.monitoring, "/ready").await.0, 200);
+    galley.kill();
+    galley.server = Some(ca.server(GALLEY));
+    galley.launch();
+    pilot.ready().await;
+    assert!(
+        Ads::delta(&pilot, "p.default")
+            .await
+            .settle()
+            .await
+            .cds
+            .has(A)
     );
 }

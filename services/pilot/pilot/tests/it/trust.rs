@@ -8,7 +8,7 @@ use mesh_api::istio::mesh::ProxyConfig;
 use prost::Message as _;
 use testkit::nats::Nats;
 
-use crate::ads::{Ads, CDS};
+use crate::ads::{Ads, CDS, LDS};
 use crate::citadel::Citadel;
 use crate::rig::{Folder, Pilot};
 use crate::tls::{APP, node, open};
@@ -142,4 +142,38 @@ async fn the_last_bundle_outlives_citadel_and_pilot() {
     assert!(pilot.ended().await.success());
     let again = start(&citadel, &folder, data.path(), "memory:").await;
     assert_eq!(read(&again).await, denied);
+}
+
+/// Takes listeners until some of them names an identity, or none does.
+async fn until_named(ads: &mut Ads, identity: &str, want: bool) {
+    loop {
+        let reply = ads.next_of(LDS).await;
+        let mut names = reply.names().into_iter();
+        if names.any(|name| reply.text(name).contains(identity)) == want {
+            return;
+        }
+    }
+}
+
+/// Who is denied is denied by every proxy, and no longer when that is lifted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_denied_identity_is_in_the_listeners_until_it_is_lifted() {
+    let (citadel, folder) = (Citadel::start().await, Folder::of(&[]));
+    folder.write(
+        "workload",
+        "{apiVersion: networking.istio.io/v1, kind: Sidecar, metadata: {name: s, namespace: default}, \
+         spec: {ingress: [{port: {number: 9080, protocol: HTTP, name: http}, defaultEndpoint: '127.0.0.1:8080'}]}}\n",
+    );
+    let data = tempfile::tempdir().unwrap();
+    let pilot = start(&citadel, &folder, data.path(), "memory:").await;
+    let to = pilot.grpc_tls.unwrap();
+    let mut ads = open(to, citadel.ca.client(APP), node("default", "app"))
+        .await
+        .unwrap();
+    ads.subscribe(LDS, &[]).await;
+    until_named(&mut ads, "ns/evil/sa/x", false).await;
+    citadel.announce(2, &["spiffe://cluster.local/ns/evil/sa/x"]);
+    until_named(&mut ads, "ns/evil/sa/x", true).await;
+    citadel.announce(3, &[]);
+    until_named(&mut ads, "ns/evil/sa/x", false).await;
 }
