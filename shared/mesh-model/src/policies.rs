@@ -225,6 +225,11 @@ impl PolicyIndex {
         delta.policies.insert(meta.key.clone());
     }
 
+    /// Every AuthorizationPolicy, by namespace, oldest first.
+    pub(crate) fn authorization(&self) -> impl Iterator<Item = &Arc<AuthorizationPolicy>> {
+        self.authorization.0.values().flat_map(OrdMap::values)
+    }
+
     /// Sources of keys that some RequestAuthentication of the mesh needs.
     pub(crate) fn wanted_keys(&self) -> BTreeSet<JwksSource> {
         let all = self.tokens.0.values().flat_map(OrdMap::values);

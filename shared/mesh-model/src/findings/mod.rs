@@ -2,6 +2,7 @@
 //!
 //! One file per kind of object. They never refuse anything: an object may come before what it refers to.
 
+mod authorization_policies;
 mod destination_rules;
 mod gateways;
 mod peer_authentications;
@@ -23,6 +24,7 @@ pub(crate) fn all(mesh: &Mesh) -> Vec<Finding> {
     sidecars::check(mesh, &mut report);
     ports::check(mesh, &mut report);
     peer_authentications::check(mesh, &mut report);
+    authorization_policies::check(mesh, &mut report);
     let mut found = report.0;
     let place = |f: &Finding| (f.key.clone(), f.path.clone(), f.code);
     found.sort_by(|a, b| (place(a), &a.message).cmp(&(place(b), &b.message)));

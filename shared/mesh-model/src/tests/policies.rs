@@ -156,3 +156,40 @@ rules: [{}]");
     let key = Key::new(mesh_types::Kind::AuthorizationPolicy, "n", "x");
     assert!(world.mesh.object(&key).is_some());
 }
+
+/// Case 53, the warning.
+#[test]
+fn whoever_is_not_there_is_told() {
+    let world = World::new("svc ask.com.n http:80 se
+---
+MeshConfig /mesh
+\"trustDomain\": \"td\", \"trustDomainAliases\": [\"old-*\"], \"extensionProviders\": [{\"name\": \"x\", \"envoyExtAuthzGrpc\": {\"service\": \"n/ask.com\", \"port\": 81}}, {\"name\": \"z\", \"envoyExtAuthzGrpc\": {\"service\": \"ask.com\", \"port\": 80}}]
+---
+AuthorizationPolicy n/x
+action: CUSTOM
+provider: {name: x}
+rules: [{}]
+---
+AuthorizationPolicy n/y
+action: CUSTOM
+provider: {name: y}
+rules: [{}]
+---
+AuthorizationPolicy n/z
+action: CUSTOM
+provider: {name: z}
+rules: [{}]
+---
+AuthorizationPolicy n/p
+rules: [{from: [{source: {principals: [td/ns/a/sa/b, third/ns/a/sa/b, 'old-1/ns/a/sa/b', '*/ns/a/sa/b']}}], when: [{key: source.principal, notValues: [cluster.local/ns/a/sa/b, 'third*/ns/a/sa/b']}]}]");
+    let lines = world.mesh.findings().into_iter().map(|f| {
+        let key = f.key.map(|key| key.path()).unwrap_or_default();
+        format!("{key} {}: {} [{}]\n", f.path, f.message, f.code)
+    });
+    expect![[r#"
+        n/p spec.rules[0].from[0].source.principals[1]: third is none of the mesh's trust domains [risky]
+        n/p spec.rules[0].when[0].notValues[1]: third* is none of the mesh's trust domains [risky]
+        n/x spec.provider.name: its service n/ask.com is not there, or has no port 81: what the policy is for is refused [missing-reference]
+        n/y spec.provider.name: "y" is none of the mesh's extensionProviders that can be asked: what the policy is for is refused [missing-reference]
+    "#]].assert_eq(&lines.collect::<String>());
+}
