@@ -11,8 +11,6 @@ mod folder;
 mod reissue;
 mod run;
 mod start;
-#[cfg(test)]
-mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -251,7 +249,7 @@ impl Roots {
         let Some(trust) = self.shared.borrow().clone() else {
             return Vec::new();
         };
-        compose::authorities(&trust, self.plugged.lock().as_deref(), &self.config)
+        compose::authorities(&trust, self.plugged.lock().as_deref())
     }
 }
 

@@ -59,6 +59,9 @@ type Row = (
     i64,
 );
 
+/// Revocation, serial, issuer, not after.
+type LineRow = (i64, String, String, i64);
+
 const COLUMNS: &str = "id, at, requester, reason, kind, value, hold, from_at, to_at, lifted_at";
 
 fn revocation(row: Row) -> Result<Revocation, StoreError> {
@@ -123,7 +126,7 @@ fn condition(target: &Target) -> &'static str {
 
 /// Reads what is in force and tells it to whoever follows.
 pub(super) async fn reload(db: &Db, known: &watch::Sender<Known>) -> Result<(), StoreError> {
-    let (version, rows, lines): (i64, Vec<Row>, Vec<(i64, String, String, i64)>) = sql_snapshot!(db, t => {
+    let (version, rows, lines): (i64, Vec<Row>, Vec<LineRow>) = sql_snapshot!(db, t => {
         let version = sqlx::query_scalar("SELECT revocations FROM citadel_head WHERE id = 1").fetch_one(&mut *t).await?;
         let rows = sqlx::query_as(AssertSqlSafe(format!("SELECT {COLUMNS} FROM citadel_revocation WHERE lifted_at = 0 ORDER BY id")))
             .fetch_all(&mut *t).await?;
@@ -296,7 +299,7 @@ impl Ledger {
     /// # Errors
     /// See [`StoreError`].
     pub async fn revocations(&self, now: OffsetDateTime) -> Result<Vec<Revocation>, StoreError> {
-        let (rows, lines): (Vec<Row>, Vec<(i64, String, String, i64)>) = sql_snapshot!(&self.db, t => {
+        let (rows, lines): (Vec<Row>, Vec<LineRow>) = sql_snapshot!(&self.db, t => {
             let rows = sqlx::query_as(AssertSqlSafe(format!("SELECT {COLUMNS} FROM citadel_revocation ORDER BY id DESC LIMIT $1")))
                 .bind(MAX_LISTED).fetch_all(&mut *t).await?;
             let lines = sqlx::query_as("SELECT revocation, serial, issuer, not_after FROM citadel_revoked WHERE not_after > $1 ORDER BY serial")

@@ -168,7 +168,9 @@ mod tests {
         assert!(sealed.starts_with(FORM) && !sealed.contains("PRIVATE"));
         let (open, was_sealed) = opened(Some(&key(1)), "root", &sealed).unwrap();
         assert_eq!((open.as_str(), was_sealed), (PEM, true));
-        let error = |encryption, about, text: &str| opened(encryption, about, text).unwrap_err();
+        let error = |encryption: Option<&KeyEncryption>, about, text: &str| {
+            opened(encryption, about, text).unwrap_err()
+        };
         assert!(matches!(
             error(Some(&key(2)), "root", &sealed),
             SealError::Wrong

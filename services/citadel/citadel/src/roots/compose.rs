@@ -283,11 +283,7 @@ pub(crate) fn row(
 }
 
 /// Roots that are trusted or were lately, and a plugged-in authority, for people.
-pub(super) fn authorities(
-    trust: &Trust,
-    plugged: Option<&Plugged>,
-    _config: &RootsConfig,
-) -> Vec<api::Authority> {
+pub(super) fn authorities(trust: &Trust, plugged: Option<&Plugged>) -> Vec<api::Authority> {
     let of = |certificate: &Certificate, signing, trusted| api::Authority {
         fingerprint: certificate.fingerprint(),
         key: certificate

@@ -135,17 +135,18 @@ pub fn read(
     let root = std::fs::canonicalize(&content).unwrap_or_else(|_| folder.to_path_buf());
     let place = root.clone();
     let there = move |name: &&str| place.join(name).exists();
-    let (names, [certificate, key, roots]): (&[&str], [&str; 3]) = if there(&KUBERNETES[0]) {
-        (&KUBERNETES, KUBERNETES)
-    } else {
-        (&OWN, [OWN[0], OWN[1], OWN[2]])
-    };
+    let (names, [certificate, key, roots]): (&[&str], [&str; 3]) =
+        if there(&KUBERNETES[0]) || KUBERNETES.iter().any(&there) && !OWN.iter().any(&there) {
+            (&KUBERNETES, KUBERNETES)
+        } else {
+            (&OWN, [OWN[0], OWN[1], OWN[2]])
+        };
     let missing: Vec<String> = names
         .iter()
         .filter(|name| !there(name))
         .map(|name| (*name).to_owned())
         .collect();
-    if missing.len() == names.len() && !KUBERNETES.iter().any(|name| there(name)) {
+    if missing.len() == names.len() {
         return Ok(None);
     }
     if !missing.is_empty() {

@@ -14,6 +14,8 @@ use sqlx::migrate::Migrator;
 use store::{Db, sql_write};
 use time::OffsetDateTime;
 
+pub mod roots;
+
 // The file alone: the rest of the crate would make these tests wait for crates they do not need.
 #[path = "../../../../../shared/testkit/src/postgres.rs"]
 pub mod postgres;
