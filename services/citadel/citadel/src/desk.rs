@@ -66,8 +66,8 @@ pub struct Desk {
     pub policy: Policy,
     /// Metrics.
     pub metrics: Metrics,
-    /// Requests by caller, and whom it asks for.
-    pub limits: Mutex<Limits<(SpiffeId, SpiffeId)>>,
+    /// Requests by caller; of those that ask for others, by their pod.
+    pub limits: Mutex<Limits<(SpiffeId, String)>>,
     memory: Memory,
 }
 
@@ -84,7 +84,7 @@ impl Desk {
         signings: Signings,
         plane: ControlPlane,
         policy: Policy,
-        limits: Limits<(SpiffeId, SpiffeId)>,
+        limits: Limits<(SpiffeId, String)>,
     ) -> Desk {
         Desk {
             ledger: callers.ledger.clone(),
@@ -116,35 +116,35 @@ impl Desk {
         let started = Instant::now();
         self.metrics.asked();
         let now = OffsetDateTime::now_utc();
-        let (caller, identity) = self.know(peer, address, metadata, wish, now).await?;
-        let pair = (caller.identity.clone(), identity.clone());
-        let verdict = self.limits.lock().take(pair, self.memory.start.elapsed());
+        let caller = self.know(peer, address, metadata, now).await?;
+        // Before anybody else is asked on its behalf. Node agents share an identity, but not a pod.
+        let pod = caller.pod.as_ref().map(|pod| pod.name.clone());
+        let pod = pod.filter(|_| !wish.impersonated.is_empty());
+        let who = (caller.identity.clone(), pod.unwrap_or_default());
+        let verdict = self.limits.lock().take(who, self.memory.start.elapsed());
         if verdict != Verdict::Allowed {
             self.metrics.limited(verdict);
             return Err(Status::resource_exhausted(
                 "too many requests, try again later",
             ));
         }
+        let identity = self.for_whom(&caller, metadata, wish).await?;
         let caller = self.with_node(caller).await?;
         let chain = self.issue(&caller, &identity, wish, now).await?;
         self.metrics.issued(started.elapsed().as_secs_f64());
         Ok(chain)
     }
 
-    /// Who asks, and for whom.
+    /// Who asks.
     async fn know(
         &self,
         peer: Option<&Peer>,
         address: IpAddr,
         metadata: &MetadataMap,
-        wish: Wish<'_>,
         now: OffsetDateTime,
-    ) -> Result<(Caller, SpiffeId), Status> {
-        let known = self
-            .callers
-            .authenticate(peer, address, metadata, now)
-            .await;
-        let caller = known.map_err(|attempts| {
+    ) -> Result<Caller, Status> {
+        let known = self.callers.authenticate(peer, address, metadata, now);
+        let caller = known.await.map_err(|attempts| {
             self.metrics.not_authenticated();
             tracing::info!(%address, reason = %attempts, "a caller is not known");
             if attempts.not_now() {
@@ -154,21 +154,27 @@ impl Desk {
             }
         })?;
         self.metrics.caller(caller.attestation.as_str());
+        Ok(caller)
+    }
+
+    /// Whom the certificate is for: the caller, or whom it may ask for.
+    async fn for_whom(
+        &self,
+        caller: &Caller,
+        metadata: &MetadataMap,
+        wish: Wish<'_>,
+    ) -> Result<SpiffeId, Status> {
         if wish.impersonated.is_empty() {
-            let identity = caller.identity.clone();
-            return Ok((caller, identity));
+            return Ok(caller.identity.clone());
         }
         let asked = self
             .callers
-            .impersonate(&caller, wish.impersonated, metadata);
-        match asked.await {
-            Ok(identity) => Ok((caller, identity)),
-            Err(reason) => {
-                self.metrics.not_authenticated();
-                tracing::warn!(caller = %caller.identity, %reason, "a caller may not ask for somebody else");
-                Err(Status::unauthenticated(NOT_IMPERSONATED))
-            }
-        }
+            .impersonate(caller, wish.impersonated, metadata);
+        asked.await.map_err(|reason| {
+            self.metrics.not_authenticated();
+            tracing::warn!(caller = %caller.identity, %reason, "a caller may not ask for somebody else");
+            Status::unauthenticated(NOT_IMPERSONATED)
+        })
     }
 
     /// A caller that renews has no node of its own to show: its certificate was issued to one.
