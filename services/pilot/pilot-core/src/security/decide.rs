@@ -12,6 +12,11 @@ use envoy_api::envoy::config::rbac::v3::principal::Identifier;
 use envoy_api::envoy::config::rbac::v3::{Permission, Principal, Rbac, SourcedMetadata, rbac};
 use envoy_api::envoy::config::route::v3::HeaderMatcher;
 use envoy_api::envoy::config::route::v3::header_matcher::HeaderMatchSpecifier;
+use envoy_api::envoy::extensions::filters::http::ext_authz::v3::ExtAuthz as HttpExtAuthz;
+use envoy_api::envoy::extensions::filters::http::jwt_authn::v3::JwtAuthentication;
+use envoy_api::envoy::extensions::filters::http::rbac::v3::Rbac as HttpRbac;
+use envoy_api::envoy::extensions::filters::network::ext_authz::v3::ExtAuthz as NetworkExtAuthz;
+use envoy_api::envoy::extensions::filters::network::rbac::v3::Rbac as NetworkRbac;
 use envoy_api::envoy::extensions::path::r#match::uri_template::v3::UriTemplateMatchConfig;
 use envoy_api::envoy::r#type::matcher::v3::metadata_matcher::path_segment::Segment;
 use envoy_api::envoy::r#type::matcher::v3::string_matcher::MatchPattern as Text;
@@ -19,10 +24,124 @@ use envoy_api::envoy::r#type::matcher::v3::value_matcher::MatchPattern as Value;
 use envoy_api::envoy::r#type::matcher::v3::{
     PathMatcher, StringMatcher, ValueMatcher, list_matcher, path_matcher,
 };
+use prost::{Message, Name};
 use serde_json::Value as Json;
 
 use super::attributes::{JWT_FILTER, PAYLOAD};
-use super::layers::{ASK_PREFIX, Layer};
+use super::layers::{ASK_PREFIX, Layer, ext_prefix};
+
+/// One step of a decision, as it stands in a filter chain.
+#[derive(Clone, PartialEq)]
+pub enum Check {
+    /// Policies of one action.
+    Rbac {
+        /// Those in force.
+        rules: Option<Rbac>,
+        /// Those that are only counted or noted, and the prefix of what they leave behind.
+        shadow: Option<(String, Rbac)>,
+    },
+    /// Tokens are checked; by these issuers.
+    Tokens(Vec<String>),
+    /// An authorizer of that name is asked about what the step before noted for it.
+    Ask(String),
+}
+
+impl Check {
+    /// The step in the configuration of a filter; `None` if the filter decides nothing of this kind.
+    pub fn read(config: &any::Any) -> Option<Check> {
+        fn of<M: Message + Name + Default>(config: &any::Any) -> Option<M> {
+            any::unpack(config).ok().flatten()
+        }
+        if let Some(http) = of::<HttpRbac>(config) {
+            let shadow = http
+                .shadow_rules
+                .map(|rules| (http.shadow_rules_stat_prefix, rules));
+            return Some(Check::Rbac {
+                rules: http.rules,
+                shadow,
+            });
+        }
+        if let Some(network) = of::<NetworkRbac>(config) {
+            let prefix = network.shadow_rules_stat_prefix;
+            return Some(Check::Rbac {
+                rules: network.rules,
+                shadow: network.shadow_rules.map(|rules| (prefix, rules)),
+            });
+        }
+        if let Some(tokens) = of::<JwtAuthentication>(config) {
+            let issuers = tokens
+                .providers
+                .into_values()
+                .map(|provider| provider.issuer);
+            return Some(Check::Tokens(issuers.collect()));
+        }
+        let enabled = match (of::<HttpExtAuthz>(config), of::<NetworkExtAuthz>(config)) {
+            (Some(http), _) => http.filter_enabled_metadata,
+            (_, Some(network)) => network.filter_enabled_metadata,
+            (None, None) => return None,
+        };
+        match enabled?.value?.match_pattern? {
+            Value::StringMatch(StringMatcher {
+                match_pattern: Some(Text::Prefix(start)),
+                ..
+            }) => {
+                let name = start.strip_prefix(ext_prefix())?.strip_suffix("-ns[")?;
+                Some(Check::Ask(name.to_owned()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Its policies: what each does, and its name.
+    pub fn policies(&self) -> Vec<(String, &str)> {
+        let Check::Rbac { rules, shadow } = self else {
+            return Vec::new();
+        };
+        fn names<'a>(
+            action: &str,
+            rules: &'a Rbac,
+        ) -> impl Iterator<Item = (String, &'a str)> + use<'a> {
+            let action = action.to_owned();
+            let names = rules.policies.keys();
+            names.map(move |name| (action.clone(), name.as_str()))
+        }
+        let word = |rules: &Rbac| match rules.action() {
+            rbac::Action::Allow => "ALLOW",
+            rbac::Action::Deny => "DENY",
+            rbac::Action::Log => "AUDIT",
+        };
+        let mut out = Vec::new();
+        if let Some((prefix, rules)) = shadow {
+            let action = match prefix == ASK_PREFIX {
+                true => "CUSTOM".to_owned(),
+                false => format!("{} (dry run)", word(rules)),
+            };
+            out.extend(names(&action, rules));
+        }
+        if let Some(rules) = rules {
+            out.extend(names(word(rules), rules));
+        }
+        out
+    }
+}
+
+impl From<&Layer> for Check {
+    fn from(layer: &Layer) -> Check {
+        match layer {
+            Layer::Rbac { rules, shadow, .. } => Check::Rbac {
+                rules: rules.clone(),
+                shadow: shadow
+                    .as_ref()
+                    .map(|(prefix, rules)| ((*prefix).to_owned(), rules.clone())),
+            },
+            Layer::Tokens(tokens) => {
+                let issuers = tokens.providers.values().map(|p| p.issuer.clone());
+                Check::Tokens(issuers.collect())
+            }
+            Layer::Ask { name, .. } => Check::Ask(name.to_string()),
+        }
+    }
+}
 
 /// A request, as a proxy sees it.
 #[derive(Debug, Clone, Default)]
@@ -66,22 +185,22 @@ pub enum Step {
 
 /// What every step makes of a request, in order, up to the one that refuses it. Nothing at all means that nothing is said about it: it is
 /// allowed.
-pub fn decide(layers: &[Layer], request: &Request) -> Vec<Step> {
+pub fn decide(checks: &[Check], request: &Request) -> Vec<Step> {
     let mut out = Vec::new();
     let mut noted: Option<String> = None;
-    for layer in layers {
-        match layer {
-            Layer::Tokens(_) => {}
-            Layer::Ask { name, .. } => {
-                let start = format!("{}{name}-ns[", super::layers::ext_prefix());
+    for check in checks {
+        match check {
+            Check::Tokens(_) => {}
+            Check::Ask(name) => {
+                let start = format!("{}{name}-ns[", ext_prefix());
                 if noted.as_ref().is_some_and(|n| n.starts_with(&start)) {
-                    out.push(Step::Asked(name.to_string()));
+                    out.push(Step::Asked(name.clone()));
                 }
             }
-            Layer::Rbac { rules, shadow, .. } => {
+            Check::Rbac { rules, shadow } => {
                 if let Some((prefix, rules)) = shadow {
                     let found = matching(rules, request);
-                    if *prefix == ASK_PREFIX {
+                    if prefix == ASK_PREFIX {
                         noted = found.or(noted);
                     } else {
                         out.extend(match (action(rules), found) {

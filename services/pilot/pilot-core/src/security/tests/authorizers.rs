@@ -105,3 +105,32 @@ fn a_dry_run_asks_nobody() {
     world.fact_object(mesh_config::Object::new(object.meta, object.body));
     assert_eq!(guard_in(&world).http_layers().len(), 0);
 }
+
+/// What is read from the filters is what they were made from.
+#[test]
+fn a_chain_is_read_as_it_was_written() {
+    use envoy_api::envoy::config::listener::v3::filter::ConfigType as Network;
+    use envoy_api::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType as Http;
+    let yaml = mesh(&grpc("a"))
+        + &ask("a", "/x")
+        + &policy("d", "action: DENY, rules: [{}]")
+        + "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {name: r, namespace: default}\nspec: {jwtRules: [{issuer: i}]}\n";
+    let guard = guard(&yaml);
+    let written = |layers: Vec<Layer>| layers.iter().map(Check::from).collect::<Vec<_>>();
+    let http = guard
+        .http_filters()
+        .iter()
+        .filter_map(|f| match &f.config_type {
+            Some(Http::TypedConfig(config)) => Check::read(config),
+            _ => None,
+        });
+    assert!(http.collect::<Vec<_>>() == written(guard.http_layers()));
+    let network = guard
+        .network_filters()
+        .iter()
+        .filter_map(|f| match &f.config_type {
+            Some(Network::TypedConfig(config)) => Check::read(config),
+            _ => None,
+        });
+    assert!(network.collect::<Vec<_>>() == written(guard.network_layers()));
+}

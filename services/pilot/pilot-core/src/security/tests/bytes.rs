@@ -3,7 +3,6 @@
 use mesh_config::resource::authorization_policy::AuthorizationPolicy;
 
 use super::*;
-use crate::security::Layer;
 
 #[track_caller]
 fn connections(yaml: &str, want: &[(&str, &str)]) {

@@ -5,12 +5,19 @@ mod authorizers;
 mod bytes;
 mod requests;
 mod tokens;
+mod updates;
 
 use std::sync::Arc;
 
-use super::Guard;
-use super::decide::{Request, Step, decide};
+use super::decide::{Check, Request, Step};
+use super::{Guard, Layer};
 use crate::testing::{World, sidecar};
+
+/// What every step makes of a request.
+fn decide(layers: &[Layer], request: &Request) -> Vec<Step> {
+    let checks: Vec<Check> = layers.iter().map(Check::from).collect();
+    super::decide::decide(&checks, request)
+}
 
 /// A policy of namespace `default`, its spec in YAML flow form.
 fn policy(name: &str, spec: &str) -> String {

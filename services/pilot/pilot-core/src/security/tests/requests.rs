@@ -9,7 +9,7 @@ use super::*;
 fn without_rules_nothing_is_allowed_and_nothing_refused() {
     let nothing = guard(&policy("p", ""));
     let [
-        super::super::Layer::Rbac {
+        Layer::Rbac {
             rules: Some(rules), ..
         },
     ] = &nothing.http_layers()[..]

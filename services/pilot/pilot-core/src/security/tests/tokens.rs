@@ -7,7 +7,6 @@ use prost::{Message, Name};
 use serde_json::Value;
 
 use super::*;
-use crate::security::Layer;
 
 fn rules(rules: &str) -> String {
     format!(
