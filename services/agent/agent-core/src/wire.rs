@@ -156,4 +156,15 @@ mod tests {
         }
         assert_eq!(response(b"").unwrap(), Response::default());
     }
+
+    proptest::proptest! {
+        /// Whatever comes from a server is a message or none.
+        #[test]
+        fn any_bytes_are_read_to_their_end(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+            if let Ok(read) = response(&bytes) {
+                proptest::prop_assert!(read.nonce.len() <= bytes.len());
+            }
+            let _ = request_type(&bytes, Variant::Delta);
+        }
+    }
 }

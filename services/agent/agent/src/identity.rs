@@ -11,6 +11,7 @@ use std::sync::Arc;
 use agent_core::options::{Endpoint, Key, Options};
 use agent_core::paths::{CertificateFiles, IdentitySource, Paths, RootPlaces};
 use agent_core::secrets::{KeyPair, read_roots};
+use agent_core::trust::Teller;
 use identity::{CaClient, FolderIdentity, Material, Proof, RenewOptions, Renewer, accounts};
 use mesh_api::citadel::TrustBundle;
 use mesh_types::{SpiffeId, TrustDomain, WorkloadId};
@@ -222,7 +223,7 @@ impl Handover {
         loop {
             let newest = bundle.borrow_and_update().clone();
             if let Some(newest) = newest
-                && let Err(error) = self.trust.take_bundle((*newest).clone())
+                && let Err(error) = self.trust.take_bundle((*newest).clone(), Teller::Authority)
             {
                 tracing::warn!(error, "the authority's trust bundle cannot be used");
             }

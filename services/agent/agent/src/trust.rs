@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use agent_core::trust::Anchors;
+use agent_core::trust::{Anchors, Teller};
 use mesh_api::citadel::TrustBundle;
 use parking_lot::Mutex;
-use tokio::sync::watch;
 
 use crate::sds::Store;
 
@@ -18,8 +17,6 @@ struct Inner {
     domain: String,
     anchors: Mutex<Anchors>,
     store: Store,
-    /// The bundle that is in force, for the agent's own connections.
-    bundle: watch::Sender<Option<TrustBundle>>,
 }
 
 impl TrustKeeper {
@@ -29,7 +26,6 @@ impl TrustKeeper {
             domain: domain.into(),
             anchors: Mutex::default(),
             store,
-            bundle: watch::Sender::new(None),
         }))
     }
 
@@ -51,9 +47,9 @@ impl TrustKeeper {
     ///
     /// # Errors
     /// It cannot be used; what was in force stays.
-    pub fn take_bundle(&self, bundle: TrustBundle) -> Result<u64, String> {
+    pub fn take_bundle(&self, bundle: TrustBundle, teller: Teller) -> Result<u64, String> {
         let mut anchors = self.0.anchors.lock();
-        let newer = anchors.set_bundle(bundle.clone(), &self.0.domain);
+        let newer = anchors.set_bundle(bundle.clone(), teller, &self.0.domain);
         if newer.map_err(|error| error.to_string())? {
             tracing::info!(
                 generation = bundle.generation,
@@ -61,7 +57,6 @@ impl TrustKeeper {
                 crls = bundle.crls.len(),
                 "the trust bundle is another one"
             );
-            self.0.bundle.send_replace(Some(bundle));
         }
         Ok(self.publish(&anchors))
     }
@@ -89,10 +84,5 @@ impl TrustKeeper {
     /// Envoy has rejected it.
     pub async fn settled(&self, version: u64) -> Result<(), String> {
         self.0.store.trusted_by_envoy(version).await
-    }
-
-    /// The newest of Citadel's bundles.
-    pub fn bundles(&self) -> watch::Receiver<Option<TrustBundle>> {
-        self.0.bundle.subscribe()
     }
 }

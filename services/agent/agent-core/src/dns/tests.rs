@@ -196,3 +196,21 @@ fn the_resolver_never_asks_itself() {
     assert_eq!(found.servers, ["10.0.0.10:53".parse().unwrap()]);
     assert_eq!(found.search, ["a.local", "b.local"]);
 }
+
+proptest::proptest! {
+    /// Whatever comes from the network is answered, passed on or dropped.
+    #[test]
+    fn any_bytes_are_dealt_with(mut bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..600), valid in proptest::bool::ANY) {
+        if valid {
+            let asked = question("reviews.", RecordType::A).to_vec().unwrap();
+            bytes.splice(..bytes.len().min(asked.len() / 2), asked);
+        }
+        for transport in [Transport::Udp, Transport::Tcp] {
+            if let Answer::Reply(reply) = answer(&bytes, Some(&table()), transport, 7) {
+                proptest::prop_assert_eq!(&reply[..2], &bytes[..2]);
+                proptest::prop_assert!(transport == Transport::Tcp || reply.len() <= 4096);
+            }
+            relay(&bytes, bytes.clone(), transport);
+        }
+    }
+}

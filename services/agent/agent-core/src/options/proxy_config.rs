@@ -64,7 +64,6 @@ const ELSEWHERE: &[&str] = &[
     "interceptionMode",
     "gatewayTopology",
     "proxyHeaders",
-    "readinessProbe",
     // Statistics' names are limited by Envoy itself.
     "statNameLength",
     // Always MUTUAL_TLS unless the address says http://.

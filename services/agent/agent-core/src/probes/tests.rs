@@ -156,3 +156,17 @@ fn own_headers_win_and_connection_headers_stay_behind() {
         [("X-Probe", "own"), ("user-agent", "kube-probe/1.30")]
     );
 }
+
+proptest::proptest! {
+    /// However a location is written, nothing is followed to another host.
+    #[test]
+    fn no_location_leads_to_another_host(location in "\\PC{0,60}", at in "[a-z0-9:/@\\\\.#?%\\[\\]-]{0,40}") {
+        let first = target(8080, "/a");
+        for text in [location, format!("http://{at}"), format!("//{at}")] {
+            if let Redirect::Follow(next) = follow(0, &first, &first, &text) {
+                proptest::prop_assert_eq!(next.host, "10.0.0.1");
+                proptest::prop_assert!(next.path.starts_with('/'));
+            }
+        }
+    }
+}

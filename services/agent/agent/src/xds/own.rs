@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::time::Duration;
 
+use agent_core::trust::Teller;
 use agent_core::wire::{Response, Variant};
 use bytes::Bytes;
 use envoy_api::any::Any;
@@ -233,7 +234,7 @@ async fn settle(inbox: &Inbox, url: &str, resources: Vec<Any>) -> Result<(), Str
     };
     let version = if url == TrustBundle::type_url() {
         let bundle = TrustBundle::decode(newest.value.as_slice()).map_err(wrong)?;
-        trust.take_bundle(bundle)?
+        trust.take_bundle(bundle, Teller::Pilot)?
     } else {
         let config = ProxyConfig::decode(newest.value.as_slice()).map_err(wrong)?;
         trust.take_pcds(&config.ca_certificates_pem)?
