@@ -41,6 +41,7 @@
 pub mod authorizer;
 pub mod backend;
 pub mod capture;
+pub mod certificates;
 pub mod cli;
 pub mod client;
 pub mod envoy;

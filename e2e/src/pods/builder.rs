@@ -141,7 +141,9 @@ impl Builder {
             let at = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port.application);
             let listener = listen(&namespace, super::APPLICATION, at);
             match port.speaks {
-                Speaks::Http => Backend::http_on(&workload.name, listener),
+                Speaks::Http | Speaks::Unsaid | Speaks::HttpAsTcp => {
+                    Backend::http_on(&workload.name, listener)
+                }
                 Speaks::Tcp => Backend::tcp_on(&workload.name, listener),
             }
         };

@@ -12,13 +12,18 @@ use crate::Identity;
 pub(super) enum Speaks {
     Http,
     Tcp,
+    /// HTTP, at a port that does not say so.
+    Unsaid,
+    /// HTTP, at a port that says TCP.
+    HttpAsTcp,
 }
 
 impl Speaks {
     fn name(self) -> &'static str {
         match self {
             Speaks::Http => "http",
-            Speaks::Tcp => "tcp",
+            Speaks::Tcp | Speaks::HttpAsTcp => "tcp",
+            Speaks::Unsaid => "any",
         }
     }
 }
@@ -94,6 +99,16 @@ impl Workload {
     /// With a TCP server that greets and echoes lines ([`crate::Backend::tcp`]).
     pub fn tcp(self, service: u16, application: u16) -> Workload {
         self.port(service, application, Speaks::Tcp)
+    }
+
+    /// With an HTTP server at a port whose protocol the service does not say.
+    pub fn unsaid(self, service: u16, application: u16) -> Workload {
+        self.port(service, application, Speaks::Unsaid)
+    }
+
+    /// With an HTTP server at a port that the service calls TCP.
+    pub fn http_as_tcp(self, service: u16, application: u16) -> Workload {
+        self.port(service, application, Speaks::HttpAsTcp)
     }
 
     fn port(mut self, service: u16, application: u16, speaks: Speaks) -> Workload {
