@@ -81,7 +81,7 @@ codes! {
     /// Example: a route to a subset that no DestinationRule has. Remedy: create it, or correct the name.
     MissingReference = "missing-reference", Warning;
     /// A field, value or kind that is understood but not acted on by this version.
-    /// Example: `trafficPolicy.tls`, an EnvoyFilter. Remedy: the message says what happens instead; do not rely on it yet.
+    /// Example: `trafficPolicy.proxyProtocol`, an EnvoyFilter. Remedy: the message says what happens instead; do not rely on it yet.
     NotSupported = "not-supported", Warning;
     /// A field or value that Istio has deprecated.
     /// Example: `mirrorPercent`. Remedy: write the newer one in the message.

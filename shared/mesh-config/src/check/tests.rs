@@ -64,7 +64,6 @@ mod gateway {
                 spec.servers[4].port.number: must be 0 beside bind: unix://.. [conflict]
                 spec.servers[4].tls: goes with protocol HTTPS or TLS; beside HTTP only httpsRedirect may be set [conflict]
                 spec.servers[4].tls.httpsRedirect: redirects plain HTTP alone; move it to the server of the HTTP port [no-effect]
-                spec.servers[3].tls: this version does not act on it: the server is left out [not-supported]
             "#]],
         );
         check(
@@ -81,9 +80,6 @@ mod gateway {
                 spec.servers[3].tls.cipherSuites[2]: "FOO" is left out: proxies do not know it [no-effect]
                 spec.servers[3].tls.credentialName: excludes serverCertificate; keep one [conflict]
                 spec.servers[3].tls.caCrl: mode SIMPLE asks clients for no certificate [conflict]
-                spec.servers[0].tls: this version does not act on it: the server is left out [not-supported]
-                spec.servers[1].tls: this version does not act on it: the server is left out [not-supported]
-                spec.servers[3].tls: this version does not act on it: the server is left out [not-supported]
             "#]],
         );
     }
@@ -229,7 +225,6 @@ mod sidecar {
                 spec.outboundTrafficPolicy.egressProxy: goes with mode ALLOW_ANY [conflict]
                 spec.outboundTrafficPolicy.egressProxy.host: "*" is no host name such as a.example.com or *.example.com [malformed]
                 spec.outboundTrafficPolicy.egressProxy.port: must be set [required]
-                spec.ingress[1].tls: this version does not act on it: the port takes plain connections [not-supported]
             "#]],
         );
         check(

@@ -13,7 +13,7 @@ use crate::resource::gateway::{Gateway, ServerTlsMode};
 use crate::resource::mesh::MeshConfig;
 use crate::resource::request_authentication::PolicyTargetReference;
 use crate::resource::service_entry::{Resolution, ServiceEntry};
-use crate::resource::sidecar::{OutboundMode, Sidecar};
+use crate::resource::sidecar::OutboundMode;
 use crate::resource::virtual_service::VirtualService;
 
 /// A `not-supported` warning for every such feature that an object uses.
@@ -24,9 +24,9 @@ pub(crate) fn notes(body: &Body) -> Vec<FieldError> {
         Body::DestinationRule(rule) => destination_rule(&mut r, rule),
         Body::Gateway(one) => gateway(&mut r, one),
         Body::ServiceEntry(entry) => service_entry(&mut r, entry),
-        Body::Sidecar(one) => sidecar(&mut r, one),
         Body::MeshConfig(config) => mesh(&mut r, config),
-        Body::WorkloadEntry(_)
+        Body::Sidecar(_)
+        | Body::WorkloadEntry(_)
         | Body::Namespace(_)
         | Body::Node(_)
         | Body::Service(_)
@@ -38,11 +38,8 @@ pub(crate) fn notes(body: &Body) -> Vec<FieldError> {
         | Body::MeshEndpoints(_)
         | Body::MeshWorkload(_)
         | Body::MeshTrust(_)
-        | Body::MeshJwks(_) => {}
-        Body::PeerAuthentication(_) => r.say(
-            Code::NotSupported,
-            "this version does not act on its kind: the object has no effect",
-        ),
+        | Body::MeshJwks(_)
+        | Body::PeerAuthentication(_) => {}
         Body::RequestAuthentication(policy) => {
             targets(&mut r, policy.target_ref.as_ref(), &policy.target_refs)
         }
@@ -104,14 +101,19 @@ fn virtual_service(r: &mut Report, vs: &VirtualService) {
 
 fn destination_rule(r: &mut Report, rule: &DestinationRule) {
     r.field("host", |r| partial_wildcard(r, &rule.host));
-    r.some("trafficPolicy", rule.traffic_policy.as_ref(), policy);
+    let chosen = rule.workload_selector.is_some();
+    r.some("trafficPolicy", rule.traffic_policy.as_ref(), |r, p| {
+        policy(r, p, chosen)
+    });
     r.items("subsets", &rule.subsets, |r, _, subset| {
-        r.some("trafficPolicy", subset.traffic_policy.as_ref(), policy)
+        r.some("trafficPolicy", subset.traffic_policy.as_ref(), |r, p| {
+            policy(r, p, chosen)
+        })
     });
 }
 
-fn policy(r: &mut Report, policy: &TrafficPolicy) {
-    client_tls(r, policy.tls.as_ref());
+fn policy(r: &mut Report, policy: &TrafficPolicy, chosen: bool) {
+    client_tls(r, policy.tls.as_ref(), chosen);
     load_balancer(r, policy.load_balancer.as_ref());
     not_yet(
         r,
@@ -123,15 +125,34 @@ fn policy(r: &mut Report, policy: &TrafficPolicy) {
         "portLevelSettings",
         &policy.port_level_settings,
         |r, _, port| {
-            client_tls(r, port.tls.as_ref());
+            client_tls(r, port.tls.as_ref(), chosen);
             load_balancer(r, port.load_balancer.as_ref());
         },
     );
 }
 
-fn client_tls(r: &mut Report, tls: Option<&ClientTlsSettings>) {
-    let used = tls.is_some_and(|tls| tls.mode != ClientTlsMode::Disable);
-    not_yet(r, "tls", used, "connections are made without TLS");
+/// `chosen`: whether the rule is for certain workloads.
+fn client_tls(r: &mut Report, tls: Option<&ClientTlsSettings>, chosen: bool) {
+    let Some(tls) = tls.filter(|tls| !tls.credential_name.is_empty()) else {
+        return;
+    };
+    let used = matches!(tls.mode, ClientTlsMode::Simple | ClientTlsMode::Mutual);
+    let map = tls.credential_name.starts_with("configmap://");
+    r.field("tls", |r| {
+        if used && map {
+            let instead = "no ConfigMap is read, and connections fail";
+            not_yet(r, "credentialName", true, instead);
+        } else if used && chosen {
+            let instead = "only gateways are given credentials, and connections of sidecars fail";
+            not_yet(r, "credentialName", true, instead);
+        } else if used {
+            r.say_at(
+                "credentialName",
+                Code::Risky,
+                "counts at gateways alone: sidecars make these connections without TLS; name files there",
+            );
+        }
+    });
 }
 
 fn load_balancer(r: &mut Report, lb: Option<&LoadBalancerSettings>) {
@@ -164,16 +185,10 @@ fn locality(r: &mut Report, setting: &LocalityLoadBalancerSetting) {
 
 fn gateway(r: &mut Report, gateway: &Gateway) {
     r.items("servers", &gateway.servers, |r, _, server| {
-        let used = server.tls.as_ref().is_some_and(|tls| match tls.mode {
-            ServerTlsMode::Passthrough => false,
-            ServerTlsMode::Simple
-            | ServerTlsMode::Mutual
-            | ServerTlsMode::OptionalMutual
-            | ServerTlsMode::IstioMutual
-            | ServerTlsMode::AutoPassthrough => {
-                !tls.https_redirect || !tls.credential_name.is_empty()
-            }
-        });
+        let used = server
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.mode == ServerTlsMode::AutoPassthrough);
         not_yet(r, "tls", used, "the server is left out");
     });
 }
@@ -189,23 +204,6 @@ fn service_entry(r: &mut Report, entry: &ServiceEntry) {
         dynamic,
         "DYNAMIC_DNS hosts are not reachable by their names",
     );
-    not_yet(
-        r,
-        "subjectAltNames",
-        !entry.subject_alt_names.is_empty(),
-        "connections are made without TLS",
-    );
-}
-
-fn sidecar(r: &mut Report, sidecar: &Sidecar) {
-    r.items("ingress", &sidecar.ingress, |r, _, listener| {
-        not_yet(
-            r,
-            "tls",
-            listener.tls.is_some(),
-            "the port takes plain connections",
-        );
-    });
 }
 
 fn mesh(r: &mut Report, config: &MeshConfig) {

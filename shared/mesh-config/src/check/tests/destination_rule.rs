@@ -48,7 +48,6 @@ fn everything_wrong() {
             spec.subsets[2].trafficPolicy.portLevelSettings[0].port: must be set: which port is this for? [required]
             spec.subsets[2].trafficPolicy.portLevelSettings[0]: one of loadBalancer, connectionPool, outlierDetection and tls must be set [required]
             spec.subsets[2].trafficPolicy.portLevelSettings[1].port.number: 70000 is no port, want 1..=65535 [out-of-range]
-            spec.subsets[2].trafficPolicy.portLevelSettings[1].tls: this version does not act on it: connections are made without TLS [not-supported]
         "#]],
     );
     check(
@@ -94,7 +93,6 @@ fn everything_wrong() {
             spec.trafficPolicy.tunnel.protocol: "X" is none of CONNECT, POST [unknown-value]
             spec.trafficPolicy.tunnel.targetHost: "" is no host name such as a.example.com or *.example.com [malformed]
             spec.trafficPolicy.tunnel.targetPort: 0 is no port, want 1..=65535 [out-of-range]
-            spec.trafficPolicy.tls: this version does not act on it: connections are made without TLS [not-supported]
             spec.trafficPolicy.loadBalancer.localityLbSetting.distribute: this version does not act on it: every locality is treated alike [not-supported]
             spec.trafficPolicy.loadBalancer.localityLbSetting.failover: this version does not act on it: every locality is treated alike [not-supported]
             spec.trafficPolicy.loadBalancer.localityLbSetting.failoverPriority: this version does not act on it: every locality is treated alike [not-supported]
