@@ -22,8 +22,7 @@ pub async fn pilot(args: pilot::Args) -> anyhow::Result<ExitCode> {
     args.common.init_logs()?;
     let stop = Stop::new();
     service_kit::signals(&stop)?;
-    let bus = connect(&args.bus, "pilot").await?;
-    pilot::run(args, bus, stop).await?;
+    pilot::run_alone(args, stop).await?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use identity::IdentityArgs;
 use ipnet::IpNet;
+use mesh_model::PolicySettings;
 use pilot_core::{Compliance, Options};
 use service_kit::{CommonArgs, ListenAddr, parse_duration};
 
@@ -106,9 +107,22 @@ pub struct Args {
     #[command(flatten)]
     pub tls: TlsArgs,
 
+    /// Let CUSTOM policies of one workload name several authorizers; otherwise what they are for is refused
+    #[arg(long, env = "PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS")]
+    pub several_authorizers: bool,
+
     /// Flags all services have
     #[command(flatten)]
     pub common: CommonArgs,
+}
+
+impl Args {
+    /// What policies are translated by.
+    pub fn policies(&self) -> PolicySettings {
+        PolicySettings {
+            several_authorizers: self.several_authorizers,
+        }
+    }
 }
 
 /// What all TLS of proxies keeps to.

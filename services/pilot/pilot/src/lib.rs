@@ -29,4 +29,4 @@ mod unprotected;
 mod whole;
 
 pub use args::Args;
-pub use run::{RunError, run};
+pub use run::{RunError, run, run_alone};

@@ -13,14 +13,6 @@ fn main() -> anyhow::Result<()> {
         .block_on(async {
             let stop = Stop::new();
             service_kit::signals(&stop)?;
-            let bus = bus::connect(
-                &args.bus,
-                &bus::BusOptions {
-                    name: "pilot".into(),
-                    ..Default::default()
-                },
-            )
-            .await?;
-            Ok(pilot::run(args, bus, stop).await?)
+            Ok(pilot::run_alone(args, stop).await?)
         })
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use mesh_config::resource::normal::JwksSource;
-use mesh_model::{Change, Mesh, Proxy};
+use mesh_model::{Change, Mesh, PolicySettings, Proxy};
 use mesh_types::{Finding, Revision};
 use pilot_core::Options;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -77,6 +77,7 @@ impl Planner {
         roster: Arc<Roster>,
         metrics: Metrics,
         options: Options,
+        policies: PolicySettings,
     ) -> std::io::Result<(Planner, oneshot::Receiver<()>)> {
         // Unbounded, and bounded by its senders: each stream has at most two commands under way, ingestion one.
         let (commands, inbox) = mpsc::unbounded_channel();
@@ -85,7 +86,7 @@ impl Planner {
         std::thread::Builder::new()
             .name("planner".into())
             .spawn(move || {
-                State::new(roster, metrics, options, wants).run(inbox);
+                State::new(roster, metrics, (options, policies), wants).run(inbox);
                 let _ = ended.send(());
             })?;
         let planner = Planner {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use bus::Bus;
+use bus::{Bus, BusOptions, BusTls};
 use config_source::FolderOptions;
 use identity::{Identity, accounts};
 use mesh_registry::Options;
@@ -77,12 +77,44 @@ pub enum RunError {
     },
 }
 
-/// Runs Pilot until `stop`.
+/// Runs Pilot until `stop`, on the bus that `--bus` names: with an identity over mutual TLS, if that is NATS on another machine.
+///
+/// # Errors
+/// See [`RunError`].
+pub async fn run_alone(args: Args, stop: Stop) -> Result<(), RunError> {
+    service_kit::tls::install_provider();
+    let own = own_identity(&args)?;
+    let tls = match &own {
+        Some(own) => Some(BusTls {
+            identities: own.identities(),
+            server: args.identity.nats()?,
+        }),
+        None => None,
+    };
+    let options = BusOptions {
+        name: "pilot".into(),
+        tls,
+        ..BusOptions::default()
+    };
+    let bus = bus::connect(&args.bus, &options).await?;
+    run_as(args, own, bus, stop).await
+}
+
+/// Runs Pilot until `stop`, on a bus that it shares with others of the process.
 ///
 /// # Errors
 /// See [`RunError`].
 pub async fn run(args: Args, bus: Arc<dyn Bus>, stop: Stop) -> Result<(), RunError> {
     let own = own_identity(&args)?;
+    run_as(args, own, bus, stop).await
+}
+
+async fn run_as(
+    args: Args,
+    own: Option<Identity>,
+    bus: Arc<dyn Bus>,
+    stop: Stop,
+) -> Result<(), RunError> {
     let registry = Registry::new();
     service_kit::register_process_metrics(&registry)?;
     let metrics = Metrics::new(&registry)?;
@@ -120,13 +152,16 @@ pub async fn run(args: Args, bus: Arc<dyn Bus>, stop: Stop) -> Result<(), RunErr
         .unwrap_or_else(|| default_name(grpc.local_addr().ok()));
 
     let roster = Arc::new(Roster::new(name.clone()));
-    let (planner, planner_end) =
-        Planner::start(roster.clone(), metrics.clone(), args.tls.options()).map_err(|error| {
-            RunError::Io {
-                what: "planner thread".into(),
-                error,
-            }
-        })?;
+    let (planner, planner_end) = Planner::start(
+        roster.clone(),
+        metrics.clone(),
+        args.tls.options(),
+        args.policies(),
+    )
+    .map_err(|error| RunError::Io {
+        what: "planner thread".into(),
+        error,
+    })?;
     tasks.spawn("planner", {
         let stop = stop.clone();
         async move {

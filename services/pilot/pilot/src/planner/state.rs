@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use mesh_config::resource::normal::JwksSource;
-use mesh_model::{Change, Delta, Mesh, Proxy, ProxyKind, Touch};
+use mesh_model::{Change, Delta, Mesh, PolicySettings, Proxy, ProxyKind, Touch};
 use mesh_types::{Kind, Revision};
 use pilot_core::generate::{ClassSets, Generator, InboundSets};
 use pilot_core::{InboundKey, Options, OutboundKey};
@@ -54,11 +54,11 @@ impl State {
     pub(super) fn new(
         roster: Arc<Roster>,
         metrics: Metrics,
-        options: Options,
+        (options, policies): (Options, PolicySettings),
         wants: watch::Sender<Arc<BTreeSet<JwksSource>>>,
     ) -> State {
         State {
-            mesh: Mesh::default(),
+            mesh: Mesh::default().with_policies(policies),
             generator: Generator::new(options),
             classes: HashMap::new(),
             inbound: HashMap::new(),
