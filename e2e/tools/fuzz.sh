@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Fuzzes the YAML parser, the xDS session and the reading of certificates with libFuzzer, on the stable toolchain.
+# Fuzzes the YAML parser, the xDS session, the reading of certificates and of what Citadel's callers say with libFuzzer, on the stable toolchain.
 #
-#   e2e/tools/fuzz.sh [SECONDS] [TARGET..]     SECONDS for each target, default 30; targets: yaml session pki
+#   e2e/tools/fuzz.sh [SECONDS] [TARGET..]     SECONDS for each target, default 30; targets: yaml session pki callers
 #
 # Starts from seeds made of this repository's test data and from what earlier runs found worth keeping (target/fuzz/corpus).
 # Fails if an input crashes a target, takes ten seconds or a gigabyte, and says how to run that input again.
@@ -13,7 +13,7 @@ seconds=${1:-30}
 [[ $seconds =~ ^[0-9]+$ ]] || { sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 shift || true
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(yaml session pki)
+[ ${#targets[@]} -gt 0 ] || targets=(yaml session pki callers)
 
 say() { printf 'fuzz: %s\n' "$*"; }
 
@@ -41,6 +41,7 @@ seed_yaml() {
 
 seed_session() { cp e2e/fuzz/seeds/session/* "$1"; }
 seed_pki() { cp e2e/fuzz/seeds/pki/* "$1"; }
+seed_callers() { cp e2e/fuzz/seeds/callers/* "$1"; }
 
 failed=0
 for target in "${targets[@]}"; do
