@@ -30,6 +30,8 @@ enum Command {
     /// Print what a proxy has been given
     #[command(visible_alias = "pc")]
     ProxyConfig(commands::proxy_config::Args),
+    /// Say which policies stand before a workload, and what they make of a request
+    Authz(Box<commands::authz::Args>),
     /// Wait until a revision is live on every proxy
     Wait(commands::wait::Args),
     /// Say what is wrong with the configuration in force
@@ -87,6 +89,7 @@ fn main() -> ExitCode {
             Command::Render(args) => commands::render::run(args),
             Command::ProxyStatus(args) => commands::proxy_status::run(args).await,
             Command::ProxyConfig(args) => commands::proxy_config::run(args).await,
+            Command::Authz(args) => commands::authz::run(*args).await,
             Command::Wait(args) => commands::wait::run(args).await,
             Command::Findings(args) => commands::findings::run(args).await,
             Command::ServeXds(args) => commands::serve_xds::run(args).await,

@@ -1,5 +1,6 @@
 //! One file per command.
 
+pub mod authz;
 pub mod ca;
 pub mod child;
 pub mod findings;

@@ -40,10 +40,26 @@ pub struct Args {
 
 /// Prints one object with `clusters`, `endpoints`, `listeners`, `routes` and `secrets`.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let mut scanner = Scanner::new(args.config_dir, "default").with_mesh_config(args.mesh_config);
+    let all = resources(args.config_dir, args.mesh_config, &args.node, &args.domain)?;
+    table::print(&all, args.output)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a proxy would get of these files, as one object: `clusters`, `endpoints`, `listeners`, `routes` and `secrets`. What is wrong with the
+/// files is printed.
+///
+/// # Errors
+/// There is no configuration, or no such node.
+pub fn resources(
+    config_dir: Vec<PathBuf>,
+    mesh_config: Option<PathBuf>,
+    node: &str,
+    domain: &str,
+) -> anyhow::Result<Value> {
+    let mut scanner = Scanner::new(config_dir, "default").with_mesh_config(mesh_config);
     let (scan, _) = scanner.scan();
     let mut files = Files::new(Options {
-        domain: (*args.domain).into(),
+        domain: domain.into(),
         ..Options::default()
     });
     let arrived = files.take(&scan);
@@ -53,7 +69,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let arrived = arrived.context("there is no configuration")?;
     let (mesh, _) = Mesh::default().apply(arrived.revision, &arrived.changes);
-    let mut proxy = Proxy::parse(&node(&args.node)?)?;
+    let mut proxy = Proxy::parse(&read_node(node)?)?;
     mesh.complete(&mut proxy);
     let rendered = pilot_core::generate::render(&mesh, &proxy);
     let list = |resources: &[std::sync::Arc<xds_core::Encoded>]| -> anyhow::Result<Value> {
@@ -64,19 +80,17 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             })
             .collect()
     };
-    let all = json!({
+    Ok(json!({
         "clusters": list(&rendered.clusters)?,
         "endpoints": list(&rendered.endpoints)?,
         "listeners": list(&rendered.listeners)?,
         "routes": list(&rendered.routes)?,
         "secrets": [],
-    });
-    table::print(&all, args.output)?;
-    Ok(ExitCode::SUCCESS)
+    }))
 }
 
 /// A node from its id alone, or from a file.
-fn node(text: &str) -> anyhow::Result<Node> {
+fn read_node(text: &str) -> anyhow::Result<Node> {
     if !Path::new(text).exists() {
         if text.contains('~') {
             return Ok(Node {

@@ -89,7 +89,7 @@ impl Common {
 }
 
 /// `pod/reviews` in `shop` is `reviews.shop`.
-fn proxy(name: &str, namespace: Option<&str>) -> String {
+pub fn proxy(name: &str, namespace: Option<&str>) -> String {
     let name = ["pod/", "pods/"]
         .iter()
         .find_map(|kind| name.strip_prefix(kind))
