@@ -16,6 +16,8 @@ pub mod accounts {
     pub const PILOT: &str = "istio-pilot-service-account";
     /// Galley's.
     pub const GALLEY: &str = "istio-galley-service-account";
+    /// NATS's.
+    pub const NATS: &str = "nats";
     /// The injector's.
     pub const INJECTOR: &str = "istio-sidecar-injector-service-account";
     /// Of people who may change things.
@@ -90,6 +92,10 @@ pub struct IdentityArgs {
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     pub viewers: Vec<SpiffeId>,
 
+    /// DNS name in NATS's certificate, instead of the SPIFFE ID of the service account `nats`
+    #[arg(long, value_name = "NAME")]
+    pub nats_server_name: Option<String>,
+
     /// How long our certificates shall be valid; Citadel may say less
     #[arg(long, env = "SECRET_TTL", value_name = "TIME", value_parser = parse_duration, default_value = "24h")]
     pub cert_ttl: Duration,
@@ -119,6 +125,9 @@ pub enum ArgsError {
     /// A server name that is none.
     #[error("--ca-server-name: {0}")]
     ServerName(String),
+    /// A server name that is none.
+    #[error("--nats-server-name: {0}")]
+    NatsServerName(String),
     /// Citadel's address is none.
     #[error("--ca-addr: {0}")]
     CaAddr(#[from] service_kit::tls::ConnectError),
@@ -173,6 +182,17 @@ impl IdentityArgs {
         match &self.ca_server_name {
             Some(name) => ServerId::name(name).map_err(ArgsError::ServerName),
             None => Ok(ServerId::spiffe(self.id_of(accounts::CITADEL)?)),
+        }
+    }
+
+    /// Who the bus's server must be, if it is NATS over TLS.
+    ///
+    /// # Errors
+    /// `--namespace` or `--nats-server-name` is none.
+    pub fn nats(&self) -> Result<ServerId, ArgsError> {
+        match &self.nats_server_name {
+            Some(name) => ServerId::name(name).map_err(ArgsError::NatsServerName),
+            None => Ok(ServerId::spiffe(self.id_of(accounts::NATS)?)),
         }
     }
 

@@ -1,12 +1,10 @@
 //! Getting a certificate, and the next one in time.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_api::citadel::TrustBundle;
-use mesh_types::SpiffeId;
-use pki::{BACKDATE, Bundle, Certificate, KeyType, PrivateKey, Renewal, Use, csr};
+use pki::{BACKDATE, Bundle, Certificate, PrivateKey, Use, csr};
 use service_kit::ready::Condition;
 use service_kit::tls::{Identities, TlsIdentity, Trust, read_trust};
 use service_kit::{Backoff, Ready, Stop};
@@ -15,70 +13,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use zeroize::Zeroizing;
 
-use crate::ca_client::{CaClient, Credential, Issued, SignError, token};
-use crate::clock::Clock;
+use crate::ca_client::{Credential, Issued, SignError, token};
 use crate::folder::{self, FolderError, Material};
 use crate::follow::{Followed, follow};
-
-/// How an identity is gotten and kept.
-#[derive(Clone, Debug)]
-pub struct RenewOptions {
-    /// Who we are. A certificate of somebody else is not taken.
-    pub id: SpiffeId,
-    /// Where it comes from.
-    pub ca: CaClient,
-    /// What shows who we are.
-    pub proof: Proof,
-    /// Where it is kept.
-    pub folder: PathBuf,
-    /// How long certificates shall be valid. Default 24 h.
-    pub ttl: Duration,
-    /// Kind of the keys; each certificate has a new one. Default EC P-256.
-    pub key_type: KeyType,
-    /// When to renew. Default at half of its life.
-    pub renewal: Renewal,
-    /// When another root signs than did our certificate, it is renewed at a random time within this: the whole mesh does the same. Default
-    /// 1 min.
-    pub spread: Duration,
-    /// The clock is looked at this often, since it may jump. Default 1 min.
-    pub recheck: Duration,
-    /// Shortest and longest delay between attempts that fail. Default 1 s to 1 min.
-    pub retry: (Duration, Duration),
-    /// The wall clock.
-    pub clock: Clock,
-}
-
-/// What shows who we are.
-#[derive(Clone, Debug)]
-pub enum Proof {
-    /// A token in a file, which somebody keeps fresh.
-    TokenFile(PathBuf),
-    /// A one-time token in a file, for the first time; then the certificate that we have, for as long as it is renewed.
-    JoinTokenFile(PathBuf),
-    /// The certificate that is in the folder already.
-    Certificate,
-    /// The certificate in another folder, which somebody else keeps fresh.
-    Folder(PathBuf),
-}
-
-impl RenewOptions {
-    /// The defaults.
-    pub fn new(id: SpiffeId, ca: CaClient, proof: Proof, folder: PathBuf) -> RenewOptions {
-        RenewOptions {
-            id,
-            ca,
-            proof,
-            folder,
-            ttl: Duration::from_secs(24 * 3600),
-            key_type: KeyType::EcP256,
-            renewal: Renewal::default(),
-            spread: Duration::from_secs(60),
-            recheck: Duration::from_secs(60),
-            retry: (Duration::from_secs(1), Duration::from_secs(60)),
-            clock: Clock::system(),
-        }
-    }
-}
+use crate::options::{Proof, RenewOptions};
 
 /// Keeps an identity: [`Renewer::run`] does it, the rest says what it has.
 #[derive(Debug)]
@@ -308,9 +246,10 @@ impl Keeper {
             held.material.crls = followed.bundle.crls.concat();
             held.identity = Arc::new(held.identity.with_trust(followed.trust));
             let material = Arc::new(held.material.clone());
-            self.out.material.send_replace(Some(material.clone()));
-            self.out.identity.send_replace(Some(held.identity.clone()));
-            self.keep(material).await;
+            let identity = held.identity.clone();
+            self.keep(material.clone()).await;
+            self.out.material.send_replace(Some(material));
+            self.out.identity.send_replace(Some(identity));
         }
         self.look_for_another_root();
     }
@@ -367,9 +306,9 @@ impl Keeper {
                 self.early = None;
                 self.failed = None;
                 let received = self.options.clock.now();
-                let keep = Arc::new(material.clone());
+                // Kept first: whoever hears of it may look into the folder.
+                self.keep(Arc::new(material.clone())).await;
                 self.hold(material, identity, received);
-                self.keep(keep).await;
                 self.look_for_another_root();
             }
             Err(reason) => {

@@ -4,14 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mesh_api::citadel::TrustBundle;
-use service_kit::tls::{Identities, TlsSettings};
+use service_kit::tls::{Identities, ServerId, TlsSettings};
 use service_kit::{Ready, Roles, Stop};
 use tokio::sync::watch;
 
 use crate::args::{ArgsError, IdentityArgs};
 use crate::ca_client::CaClient;
 use crate::folder::Material;
-use crate::renew::{Proof, RenewOptions, Renewer};
+use crate::options::{Proof, RenewOptions};
+use crate::renew::Renewer;
 use crate::watch_folder::FolderIdentity;
 
 /// Who a service is, and who may ask it what. Made before anything listens, so that everything can be given [`Identity::identities`]; it
@@ -21,6 +22,7 @@ pub struct Identity {
     source: Source,
     roles: Roles,
     settings: TlsSettings,
+    nats: ServerId,
 }
 
 #[derive(Debug)]
@@ -61,6 +63,7 @@ impl IdentityArgs {
             source,
             roles: self.roles()?,
             settings,
+            nats: self.nats()?,
         }))
     }
 }
@@ -93,6 +96,11 @@ impl Identity {
     /// Who has which role.
     pub fn roles(&self) -> &Roles {
         &self.roles
+    }
+
+    /// Who the bus's server must be, if it is NATS over TLS.
+    pub fn nats(&self) -> &ServerId {
+        &self.nats
     }
 
     /// Versions and ciphers.

@@ -4,6 +4,7 @@
 mod ca;
 mod folder;
 mod follow;
+mod reload;
 mod renew;
 mod sign;
 mod watch;
