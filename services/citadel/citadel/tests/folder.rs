@@ -91,7 +91,10 @@ async fn an_intermediate_under_an_rsa_root_signs() {
     assert_eq!(roots.mode(), Mode::PluggedIn);
     let signing = roots.signings().borrow().clone().unwrap();
     assert_eq!(signing.authority.certificate(), &made.intermediate);
-    assert_eq!(signing.authority.chain(), std::slice::from_ref(&made.intermediate));
+    assert_eq!(
+        signing.authority.chain(),
+        std::slice::from_ref(&made.intermediate)
+    );
     assert_eq!(
         fingerprints(&roots),
         [made.root.certificate().fingerprint()]
