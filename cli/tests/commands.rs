@@ -372,3 +372,54 @@ fn serve_xds_serves_a_folder_as_it_is() {
     let (code, _, error) = flotilla(&["serve-xds", "/no/such/folder"], &[]);
     assert!(code == 1 && error.contains("/no/such/folder"), "{error}");
 }
+
+const POLICY: &str = "\
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: web, namespace: shop}
+spec:
+  ingress: [{port: {number: 8080, protocol: HTTP, name: http}, defaultEndpoint: '127.0.0.1:80'}]
+  egress: [{hosts: ['*/*']}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: readers, namespace: shop}
+spec:
+  rules:
+  - from: [{source: {principals: [cluster.local/ns/shop/sa/web]}}]
+    to: [{operation: {methods: [GET]}}]
+";
+
+#[test]
+fn policies_are_listed_and_decide_about_a_request() {
+    let dir = folder(&[("web.yaml", POLICY)]);
+    let files = ["--config-dir", dir.path().to_str().unwrap(), "--node", NODE];
+    let check = |more: &[&str]| {
+        let args = [&["authz", "check"], &files[..], more].concat();
+        flotilla(&args, &[])
+    };
+    let (code, out, error) = check(&[]);
+    assert_eq!(code, 0, "{error}");
+    let row = |line: &&str| {
+        line.contains("8080") && line.contains("ALLOW") && line.contains("shop/readers")
+    };
+    assert!(out.lines().any(|line| row(&line)), "{out}");
+    let web = [
+        "--port",
+        "8080",
+        "--from",
+        "spiffe://cluster.local/ns/shop/sa/web",
+    ];
+    let (code, out, error) = check(&web);
+    assert!(
+        code == 0 && out.contains("allowed by shop/readers"),
+        "{out}{error}"
+    );
+    let (code, out, _) = check(&["--port", "8080", "--method", "GET"]);
+    assert!(
+        code == 1 && out.contains("refused: no policy allows it"),
+        "{out}"
+    );
+    let (code, _, error) = check(&["--from", "web"]);
+    assert!(code == 1 && error.contains("no SPIFFE ID"), "{error}");
+}
