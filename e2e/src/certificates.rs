@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use mesh_types::{SpiffeId, TrustDomain};
 use pki::{Authority, KeyType, LeafRequest, PrivateKey, Serial};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -34,7 +35,6 @@ fn serial() -> Serial {
     Serial::from_random(bytes)
 }
 
-#[expect(clippy::disallowed_methods, reason = "certificates of this moment")]
 fn now() -> OffsetDateTime {
     OffsetDateTime::now_utc()
 }
@@ -112,6 +112,19 @@ impl Roots {
             "TLS_CLIENT_CERT_CHAIN": chain, "TLS_CLIENT_KEY": key, "TLS_CLIENT_ROOT_CERT": root,
         })
     }
+
+    /// Writes the files of an authority that was made elsewhere, for Citadel.
+    ///
+    /// # Panics
+    /// If one cannot be written.
+    pub fn write_authority(&self, folder: &Path) {
+        let certificate = self.authority.certificate().to_pem();
+        let key = self.authority.private_key().to_pkcs8_pem();
+        write(&folder.join("ca-cert.pem"), &certificate);
+        write(&folder.join("ca-key.pem"), &key);
+        write(&folder.join("cert-chain.pem"), &certificate);
+        write(&folder.join("root-cert.pem"), &self.authority.roots().to_pem());
+    }
 }
 
 impl Default for Roots {
@@ -129,16 +142,37 @@ fn write(path: &Path, text: &str) {
 /// # Panics
 /// If the certificate cannot be used.
 pub fn client_tls(certified: Option<&Certified>, alpn: &[&str]) -> Arc<ClientConfig> {
+    let own = |own: &Certified| (vec![own.certificate.der().clone()], own.key.to_pki_types());
+    config(certified.map(own), alpn)
+}
+
+/// The same with the certificate of a folder, as `flotilla ca enroll` writes it, for HTTP.
+///
+/// # Panics
+/// If there is none, or it cannot be used.
+pub fn enrolled_tls(folder: &Path) -> Arc<ClientConfig> {
+    let file = folder.join("cert-chain.pem");
+    let chain = CertificateDer::pem_file_iter(&file).and_then(Iterator::collect);
+    let chain = chain.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    let file = folder.join("key.pem");
+    let key = PrivateKeyDer::from_pem_file(&file);
+    let key = key.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    config(Some((chain, key)), &["http/1.1"])
+}
+
+type Own = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+fn config(own: Option<Own>, alpn: &[&str]) -> Arc<ClientConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("TLS 1.2 and 1.3")
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Anybody));
-    let mut config = match certified {
+    let mut config = match own {
         None => builder.with_no_client_auth(),
-        Some(own) => builder
-            .with_client_auth_cert(vec![own.certificate.der().clone()], own.key.to_pki_types())
+        Some((chain, key)) => builder
+            .with_client_auth_cert(chain, key)
             .expect("a certificate and its key"),
     };
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
