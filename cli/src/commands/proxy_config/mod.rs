@@ -2,6 +2,7 @@
 
 mod columns;
 mod filters;
+mod secret;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -53,6 +54,12 @@ enum Kind {
         common: Common,
         #[command(flatten)]
         filter: filters::EndpointFilter,
+    },
+    /// Secrets: its certificate, whom it trusts, credentials it was given
+    #[command(visible_alias = "s", alias = "secrets")]
+    Secret {
+        #[command(flatten)]
+        common: Common,
     },
     /// Everything
     #[command(visible_alias = "a")]
@@ -150,6 +157,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Kind::Endpoint { common, filter } => {
             one(&common, &ENDPOINTS, |resource| filter.reduce(resource)).await
         }
+        Kind::Secret { common } => secret::run(&common).await,
         Kind::All { common } => {
             let all = common.fetch().await?;
             if !common.output.is_table() {

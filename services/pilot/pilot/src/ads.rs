@@ -16,6 +16,7 @@ use axum::routing::post;
 use bytes::Bytes;
 use futures::Stream;
 use http_body::{Body, Frame};
+use mesh_api::pilot::ClientCertificate;
 use mesh_types::SpiffeId;
 use parking_lot::Mutex;
 use service_kit::Stop;
@@ -114,14 +115,16 @@ impl Ads {
         }
         let id = self.roster.next_id();
         let stop = self.stop.clone();
+        let peer = Peer::of(request.extensions()).filter(|_| self.tls);
         let client = if self.tls {
-            Client::Tls(Peer::of(request.extensions()).map(|peer| peer.id.clone()))
+            Client::Tls(peer.map(|peer| peer.id.clone()))
         } else {
             Client::Plaintext
         };
         let stream = AdsStream {
             id,
             client,
+            certificate: peer.map(shown),
             inbound: request.into_body(),
             frames: Frames::default(),
             session: Arc::new(Mutex::new(session)),
@@ -138,6 +141,15 @@ impl Ads {
             HeaderValue::from_static("application/grpc"),
         );
         response
+    }
+}
+
+fn shown(peer: &Peer) -> ClientCertificate {
+    ClientCertificate {
+        spiffe_id: peer.id.to_string(),
+        serial: peer.certificate.serial().to_string(),
+        not_before: peer.certificate.not_before().unix_timestamp(),
+        not_after: peer.certificate.not_after().unix_timestamp(),
     }
 }
 
@@ -179,6 +191,7 @@ enum Phase {
 struct AdsStream {
     id: ConnectionId,
     client: Client,
+    certificate: Option<ClientCertificate>,
     ads: Ads,
     inbound: AxumBody,
     frames: Frames,
@@ -351,6 +364,7 @@ impl AdsStream {
                 node_id: admitted.node_id,
                 cluster_id: admitted.cluster_id,
                 proxy_version: admitted.version,
+                certificate: self.certificate.take(),
                 session: self.session.clone(),
                 snapshot: admitted.snapshots.clone(),
             });

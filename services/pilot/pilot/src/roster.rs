@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Instant;
 
-use mesh_api::pilot::{PilotStatus, ProxyStatus, Rejection, RevisionStatus, TypeStatus};
+use mesh_api::pilot::{
+    ClientCertificate, PilotStatus, ProxyStatus, Rejection, RevisionStatus, TypeStatus,
+};
 use mesh_types::Revision;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
@@ -33,6 +35,8 @@ pub struct Connection {
     pub cluster_id: Arc<str>,
     /// Version the proxy says it is.
     pub proxy_version: String,
+    /// The certificate it showed when it connected.
+    pub certificate: Option<ClientCertificate>,
     /// Protocol state, shared with the stream.
     pub session: Arc<Mutex<Session>>,
     /// What the proxy should have.
@@ -57,6 +61,8 @@ pub struct Arrival {
     pub cluster_id: Arc<str>,
     /// Version the proxy says it is.
     pub proxy_version: String,
+    /// The certificate it showed when it connected.
+    pub certificate: Option<ClientCertificate>,
     /// Protocol state.
     pub session: Arc<Mutex<Session>>,
     /// What the proxy should have.
@@ -106,6 +112,7 @@ impl Connection {
             live_revision,
             connected_us: self.connected_us,
             types,
+            certificate: self.certificate.clone(),
         }
     }
 
@@ -191,6 +198,7 @@ impl Roster {
             node_id: arrival.node_id,
             cluster_id: arrival.cluster_id,
             proxy_version: arrival.proxy_version,
+            certificate: arrival.certificate,
             session: arrival.session,
             snapshot: arrival.snapshot,
             connected_us: now_us(),
