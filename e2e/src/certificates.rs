@@ -123,7 +123,10 @@ impl Roots {
         write(&folder.join("ca-cert.pem"), &certificate);
         write(&folder.join("ca-key.pem"), &key);
         write(&folder.join("cert-chain.pem"), &certificate);
-        write(&folder.join("root-cert.pem"), &self.authority.roots().to_pem());
+        write(
+            &folder.join("root-cert.pem"),
+            &self.authority.roots().to_pem(),
+        );
     }
 }
 

@@ -13,10 +13,12 @@ use hyper::header::HeaderMap;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
+use rustls::ClientConfig;
 use serde_json::Value;
 use testkit::netns::Namespace;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio_rustls::TlsConnector;
 
 use crate::capture;
 
@@ -150,6 +152,7 @@ pub struct Client {
     namespace: Option<(Arc<Namespace>, u32)>,
     version: Version,
     forward_proxy: bool,
+    tls: Option<Arc<ClientConfig>>,
     idle: Arc<Mutex<Vec<http1::SendRequest<Full<Bytes>>>>>,
 }
 
@@ -162,6 +165,7 @@ impl Client {
             namespace: None,
             version: Version::default(),
             forward_proxy: false,
+            tls: None,
             idle: Arc::default(),
         }
     }
@@ -192,6 +196,13 @@ impl Client {
         self
     }
 
+    /// The same inside TLS.
+    pub fn over_tls(mut self, tls: Arc<ClientConfig>) -> Client {
+        self.tls = Some(tls);
+        self.idle = Arc::default();
+        self
+    }
+
     /// The same without the connections of before.
     pub fn fresh(&self) -> Client {
         Client {
@@ -200,7 +211,7 @@ impl Client {
         }
     }
 
-    /// Opens a connection, for what is not HTTP.
+    /// Opens a connection, for what is not HTTP; without TLS.
     ///
     /// # Errors
     /// The system's.
@@ -305,13 +316,25 @@ impl Client {
         Ok(answer)
     }
 
-    async fn io(&self) -> Result<TokioIo<TcpStream>, CallError> {
-        match self.connect().await {
-            Ok(stream) => Ok(TokioIo::new(stream)),
-            Err(error) => Err(CallError(format!("{}: {error}", self.to))),
-        }
+    async fn io(&self) -> Result<TokioIo<Box<dyn Stream>>, CallError> {
+        let failed = |error| CallError(format!("{}: {error}", self.to));
+        let stream = self.connect().await.map_err(failed)?;
+        let stream: Box<dyn Stream> = match &self.tls {
+            None => Box::new(stream),
+            Some(tls) => {
+                let connector = TlsConnector::from(tls.clone());
+                let name = self.to.ip().into();
+                Box::new(connector.connect(name, stream).await.map_err(failed)?)
+            }
+        };
+        Ok(TokioIo::new(stream))
     }
 }
+
+/// A connection, with TLS or without.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 async fn read(response: Response<Incoming>) -> Result<Answer, CallError> {
     let (head, body) = response.into_parts();

@@ -42,6 +42,7 @@ pub mod authorizer;
 pub mod backend;
 pub mod capture;
 pub mod certificates;
+pub mod citadel;
 pub mod cli;
 pub mod client;
 pub mod envoy;
@@ -58,6 +59,7 @@ pub mod wait;
 pub mod world;
 
 pub use backend::Backend;
+pub use citadel::Citadel;
 pub use client::{Answer, Call, Client};
 pub use envoy::{Envoy, Identity, Protocol};
 pub use galley::Galley;

@@ -2,9 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use rustls::ClientConfig;
 use serde_json::Value;
 
+use crate::citadel::Citadel;
 use crate::client::{Call, Client};
 use crate::net::Network;
 use crate::process::{Process, built};
@@ -31,18 +34,23 @@ pub enum Source {
 pub struct Pilot {
     /// The process: start, kill, terminate, log.
     pub process: Process,
-    /// Address of xDS.
+    /// Address of xDS without TLS.
     pub grpc: SocketAddr,
+    /// Address of xDS over TLS, if it has an identity.
+    pub secure: SocketAddr,
     /// Address of the HTTP API.
     pub http: SocketAddr,
     /// Address of metrics and readiness.
     pub monitoring: SocketAddr,
+    /// How its API is asked, if it has an identity.
+    asked_by: Option<Arc<ClientConfig>>,
 }
 
 impl Pilot {
     /// A Pilot at the address `host` of a network, not started. Logs and data go below `dir`.
     pub fn new(name: &str, net: &Network, host: u8, source: &Source, dir: &Path) -> Pilot {
-        let [grpc, http, monitoring] = [15_010, 8080, 15_014].map(|port| net.at(host, port));
+        let ports = [15_010, 15_012, 8080, 15_014];
+        let [grpc, secure, http, monitoring] = ports.map(|port| net.at(host, port));
         let mut args: Vec<String> = vec!["pilot".into(), "--name".into(), name.into()];
         match source {
             Source::Files {
@@ -72,9 +80,30 @@ impl Pilot {
         Pilot {
             process: Process::new(name, built("flotilla"), args, dir),
             grpc,
+            secure,
             http,
             monitoring,
+            asked_by: None,
         }
+    }
+
+    /// Gives it an identity, before it is started: a Citadel to ask, the file of a one-time token, and a folder for what it gets.
+    pub fn identify(&mut self, citadel: &Citadel, token: &Path, folder: &Path) {
+        let args = [
+            ("--secure-grpc-addr", self.secure.to_string()),
+            ("--ca-addr", citadel.grpc.to_string()),
+            ("--ca-root", citadel.roots().display().to_string()),
+            ("--join-token-file", token.display().to_string()),
+            ("--identity-dir", folder.display().to_string()),
+        ];
+        for (flag, value) in args {
+            self.process.push_args([flag.to_owned(), value]);
+        }
+    }
+
+    /// Asks its API over TLS from now on, as whoever that is.
+    pub fn ask_as(&mut self, who: Arc<ClientConfig>) {
+        self.asked_by = Some(who);
     }
 
     /// Starts it and waits until it is ready: its first snapshot is built.
@@ -104,7 +133,12 @@ impl Pilot {
     /// # Errors
     /// No answer, or another status than 200.
     pub async fn api(&self, path: &str) -> Result<Value, String> {
-        let body = ok(&Client::to(self.http), path).await?;
+        let client = Client::to(self.http);
+        let client = match &self.asked_by {
+            None => client,
+            Some(who) => client.over_tls(who.clone()),
+        };
+        let body = ok(&client, path).await?;
         serde_json::from_str(&body).map_err(|error| format!("{path}: {error}: {body}"))
     }
 

@@ -23,6 +23,8 @@ pub mod hosts {
     pub const GALLEY: u8 = 101;
     /// The first Pilot; others follow.
     pub const PILOT: u8 = 111;
+    /// Citadel.
+    pub const CITADEL: u8 = 121;
 }
 
 /// HTTP port of every service of the common mesh.

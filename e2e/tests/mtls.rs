@@ -18,7 +18,12 @@ e2e::both_protocols! {
 }
 
 /// Ports of workload `b`: bytes, HTTP, not said, no service.
-const PORTS: [(&str, u16); 4] = [("tcp", 7070), ("http", 8080), ("auto", 8181), ("none", 8282)];
+const PORTS: [(&str, u16); 4] = [
+    ("tcp", 7070),
+    ("http", 8080),
+    ("auto", 8181),
+    ("none", 8282),
+];
 /// What clients of the mesh offer when they speak HTTP, and when bytes.
 const HTTP: &[&str] = &["istio-http/1.1", "istio", "http/1.1"];
 const BYTES: &[&str] = &["istio-peer-exchange", "istio"];

@@ -7,11 +7,14 @@ use std::sync::Arc;
 
 use testkit::netns::Namespace;
 
+use super::agent;
+use super::plane::Wish;
 use super::pod::{ADMIN, as_user, listen};
 use super::relay::Relay;
 use super::workload::{Speaks, Workload};
-use super::{NODE, Names, Outside, Pod, Pods, Proxy, XDS, address, service_address};
+use super::{NODE, Names, Outside, Plane, Pod, Pods, Proxy, XDS, address, service_address};
 use crate::backend::Backend;
+use crate::certificates::Roots;
 use crate::envoy::{Protocol, bootstrap};
 use crate::pilot::{Pilot, Source};
 use crate::process::{Process, fetched};
@@ -24,6 +27,7 @@ pub struct Builder {
     workloads: Vec<Workload>,
     config: Vec<String>,
     mesh_config: String,
+    wish: Wish,
 }
 
 impl Builder {
@@ -33,6 +37,7 @@ impl Builder {
             workloads: Vec::new(),
             config: Vec::new(),
             mesh_config: String::new(),
+            wish: Wish::default(),
         }
     }
 
@@ -54,12 +59,41 @@ impl Builder {
         self
     }
 
+    /// Certified by a Citadel of their own: Pilot and every pod with a proxy, which an agent runs. Endpoints with a proxy say that they take
+    /// mutual TLS.
+    pub fn identity(mut self) -> Builder {
+        self.wish.identity = true;
+        self
+    }
+
+    /// The same, and that Citadel's root is this one, so that the test may certify whomever it likes.
+    pub fn certified_by(mut self, roots: Roots) -> Builder {
+        self.wish.roots = Some(roots);
+        self.identity()
+    }
+
+    /// The same as [`Builder::identity`] with a NATS for news between Citadel and Pilot.
+    pub fn nats(mut self) -> Builder {
+        self.wish.nats = true;
+        self.identity()
+    }
+
+    /// More flags of Citadel.
+    pub fn citadel_flags(mut self, flags: &[&str]) -> Builder {
+        let flags = flags.iter().map(|flag| (*flag).to_owned());
+        self.wish.citadel_flags.extend(flags);
+        self.identity()
+    }
+
     /// Everything up, and the newest revision live on every proxy.
     ///
     /// # Panics
     /// Without root, or if something does not come up in time.
     pub async fn start(self) -> Pods {
         let mut pods = self.prepare().await;
+        if let Some(plane) = &mut pods.plane {
+            plane.start(&mut pods.pilot).await;
+        }
         pods.pilot.process.start();
         for pod in pods.pods.values_mut() {
             if let Some(proxy) = &mut pod.proxy {
@@ -82,7 +116,14 @@ impl Builder {
     ///
     /// # Panics
     /// As [`Builder::start`].
-    pub async fn prepare(self) -> Pods {
+    pub async fn prepare(mut self) -> Pods {
+        if self.wish.identity {
+            self.workloads = self
+                .workloads
+                .into_iter()
+                .map(Workload::certified)
+                .collect();
+        }
         let site = Site::empty();
         site.set_mesh_config(&self.mesh_config);
         // Proxies are somebody else.
@@ -97,9 +138,18 @@ impl Builder {
             folders: vec![site.config_dir()],
             mesh_config: site.mesh_config(),
         };
-        let pilot = Pilot::new("pilot", &site.net, hosts::PILOT, &source, site.dir());
-        let xds = SocketAddr::new(NODE, XDS);
-        let relay = Relay::new(&outside.namespace, xds, pilot.grpc);
+        let mut pilot = Pilot::new("pilot", &site.net, hosts::PILOT, &source, site.dir());
+        let wish = &self.wish;
+        let plane = wish
+            .identity
+            .then(|| Plane::new(wish, &self.workloads, &mut pilot, &site));
+        let relays = match &plane {
+            Some(plane) => plane.relays(&pilot, &outside.namespace),
+            None => {
+                let xds = SocketAddr::new(NODE, XDS);
+                vec![Relay::new(&outside.namespace, xds, pilot.grpc)]
+            }
+        };
         let mut pods = BTreeMap::new();
         for (number, workload) in (0..).zip(&self.workloads) {
             let text = workload.config(address(number), service_address(number));
@@ -113,8 +163,9 @@ impl Builder {
         Pods {
             pods,
             outside,
-            relays: vec![relay],
+            relays,
             pilot,
+            plane,
             site,
         }
     }
@@ -166,14 +217,8 @@ impl Builder {
         }
     }
 
-    /// An Envoy as the proxy's user.
+    /// An Envoy, or an agent that runs one, as the proxy's user.
     fn proxy(&self, workload: &Workload, pod: &Pod, site: &Site) -> Proxy {
-        let node = workload.identity().node(pod.ip);
-        let admin = SocketAddr::new(IpAddr::from(Ipv4Addr::LOCALHOST), ADMIN);
-        let pilots = [SocketAddr::new(NODE, XDS)];
-        let bootstrap = bootstrap(&node, admin, &pilots, self.protocol, None);
-        let file = site.dir().join(format!("{}.bootstrap.json", pod.name));
-        std::fs::write(&file, format!("{bootstrap:#}")).expect("a bootstrap file");
         let mut words = as_user(&pod.namespace, workload.proxy_uid);
         // It ends with the test, which is forgotten when it becomes somebody else; and it may look into folders of the test's user.
         let ends = [
@@ -185,14 +230,31 @@ impl Builder {
             "+dac_read_search",
         ];
         words.extend(ends.map(str::to_owned));
-        let envoy = fetched("envoy").canonicalize().expect("a path");
-        words.push(envoy.display().to_string());
-        let file = file.display().to_string();
-        words.extend(crate::envoy::flags(&file).map(str::to_owned));
+        words.extend(match self.wish.identity {
+            true => agent::command(workload, pod.ip, self.protocol, site),
+            false => self.envoy(workload, pod, site),
+        });
         let program = words.remove(0).into();
         Proxy {
             process: Process::new(&pod.name, program, words, site.dir()),
+            agent: self.wish.identity,
         }
+    }
+
+    /// Words of the command of an Envoy alone.
+    fn envoy(&self, workload: &Workload, pod: &Pod, site: &Site) -> Vec<String> {
+        let node = workload.identity().node(pod.ip);
+        let admin = SocketAddr::new(IpAddr::from(Ipv4Addr::LOCALHOST), ADMIN);
+        let pilots = [SocketAddr::new(NODE, XDS)];
+        let bootstrap = bootstrap(&node, admin, &pilots, self.protocol, None);
+        let file = site.dir().join(format!("{}.bootstrap.json", pod.name));
+        std::fs::write(&file, format!("{bootstrap:#}")).expect("a bootstrap file");
+        let envoy = fetched("envoy").canonicalize().expect("a path");
+        let file = file.display().to_string();
+        let flags = crate::envoy::flags(&file).map(str::to_owned);
+        std::iter::once(envoy.display().to_string())
+            .chain(flags)
+            .collect()
     }
 }
 

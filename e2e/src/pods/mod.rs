@@ -15,9 +15,14 @@
 //! Nobody else is on the pods' network, so addresses and ports are always the same and may be written out: see [`address`]. The plane is
 //! outside, on loopback like in every other test; what pods reach of it is passed on at [`NODE`] ([`Pods::offer`]).
 //!
+//! With [`Builder::identity`] a Citadel certifies everybody: Pilot serves xDS over TLS, and each pod's proxy is run by an agent that was let in
+//! by a one-time token, as in production. `pods.plane()` is that Citadel, to ask, kill and start again; agents are the pods' proxies.
+//!
 //! Applications run in the test's process, on sockets that are in the pod and of the application's user; that is all that rules look at.
 
+mod agent;
 mod builder;
+mod plane;
 mod pod;
 mod relay;
 mod workload;
@@ -33,6 +38,7 @@ use crate::pilot::Pilot;
 use crate::site::Site;
 
 pub use builder::Builder;
+pub use plane::Plane;
 pub use pod::{Pod, Proxy};
 pub use workload::Workload;
 
@@ -44,6 +50,10 @@ pub const APPLICATION: u32 = 1000;
 pub const NODE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 244, 0, 1));
 /// Port of xDS at [`NODE`].
 pub const XDS: u16 = 15_010;
+/// Port of xDS over TLS there.
+pub const XDS_TLS: u16 = 15_012;
+/// Port of Citadel there.
+pub const CA: u16 = 8060;
 
 /// Address of the pod of that number, from 0 on in the order of [`Builder::pod`].
 pub fn address(number: u8) -> IpAddr {
@@ -64,6 +74,7 @@ pub struct Pods {
     relays: Vec<relay::Relay>,
     /// Pilot.
     pub pilot: Pilot,
+    plane: Option<Plane>,
     /// Configuration folder and logs.
     pub site: Site,
 }
@@ -96,6 +107,31 @@ impl Pods {
     /// Whoever is beside the pods, at [`NODE`], without a proxy.
     pub fn outside(&self) -> &Outside {
         &self.outside
+    }
+
+    /// Who certifies the pods.
+    ///
+    /// # Panics
+    /// If nobody does.
+    pub fn plane(&self) -> &Plane {
+        self.plane.as_ref().expect("pods with identity")
+    }
+
+    /// The same, to kill and start it.
+    ///
+    /// # Panics
+    /// If nobody does.
+    pub fn plane_mut(&mut self) -> &mut Plane {
+        self.plane.as_mut().expect("pods with identity")
+    }
+
+    /// Gets the test itself a new certificate, by which it asks Pilot: for instance after the root has changed.
+    ///
+    /// # Panics
+    /// If nobody certifies, or Citadel gives none.
+    pub async fn enroll(&mut self) {
+        let plane = self.plane.as_ref().expect("pods with identity");
+        plane.enroll(&mut self.pilot).await;
     }
 
     /// Lets pods reach an address of this machine at a port of [`NODE`].

@@ -17,11 +17,16 @@ use crate::wait::eventually;
 /// Port of the proxy's admin interface, on the pod's loopback.
 pub(super) const ADMIN: u16 = 15_000;
 
+/// Port of Envoy's health below an agent.
+const HEALTH: u16 = 15_021;
+
 /// A proxy in a pod.
 #[derive(Debug)]
 pub struct Proxy {
-    /// The process: start, kill, log.
+    /// The process: start, kill, log. With identity it is the agent, and Envoy ends with it.
     pub process: Process,
+    /// Whether it is an agent.
+    pub(super) agent: bool,
 }
 
 /// A pod.
@@ -147,20 +152,29 @@ impl Pod {
     }
 
     pub(super) async fn proxy_ready(&mut self) {
-        let admin = self.admin_client();
+        let agent = self.proxy().agent;
+        let (client, path) = match agent {
+            true => (self.loopback(HEALTH), "/healthz/ready"),
+            false => (self.admin_client(), "/ready"),
+        };
         let what = format!("the proxy of {} is ready", self.name);
         let process = &mut self.proxy().process;
         eventually(&what, async || {
             process.check_running();
-            ok(&admin, "/ready").await.map(|_| ())
+            ok(&client, path).await.map(|_| ())
         })
         .await;
     }
 
     fn admin_client(&self) -> Client {
-        let admin = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), ADMIN);
+        self.loopback(ADMIN)
+    }
+
+    /// A client of a port of the pod's loopback.
+    pub fn loopback(&self, port: u16) -> Client {
+        let to = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
         // As somebody whose connections to loopback are never captured.
-        self.client(admin)
+        self.client(to)
     }
 
     /// A page of the proxy's admin interface.

@@ -44,6 +44,7 @@ pub struct Workload {
     pub(super) account: String,
     pub(super) labels: Vec<(String, String)>,
     pub(super) metadata: Value,
+    pub(super) variables: Vec<(String, String)>,
     pub(super) ports: Vec<Port>,
     pub(super) hidden: Vec<Port>,
     pub(super) capture: Option<String>,
@@ -60,6 +61,7 @@ impl Workload {
             account: name.into(),
             labels: vec![("app".into(), name.into())],
             metadata: json!({}),
+            variables: Vec::new(),
             ports: Vec::new(),
             hidden: Vec::new(),
             capture: Some("-b * -i * -d 15020,15021,15090".into()),
@@ -88,6 +90,12 @@ impl Workload {
     /// With more metadata of its proxy, an object.
     pub fn metadata(mut self, metadata: Value) -> Workload {
         self.metadata = metadata;
+        self
+    }
+
+    /// With a variable of its agent, such as `SECRET_TTL`.
+    pub fn variable(mut self, name: &str, value: &str) -> Workload {
+        self.variables.push((name.into(), value.into()));
         self
     }
 
@@ -149,14 +157,43 @@ impl Workload {
         self
     }
 
+    /// The same, told to take mutual TLS if it has a proxy.
+    pub(super) fn certified(self) -> Workload {
+        match self.capture {
+            Some(_) => self.label("security.istio.io/tlsMode", "istio"),
+            None => self,
+        }
+    }
+
+    /// Who it is by its certificate.
+    pub(super) fn spiffe_id(&self) -> String {
+        let (namespace, account) = (&self.namespace, &self.account);
+        format!("spiffe://cluster.local/ns/{namespace}/sa/{account}")
+    }
+
+    /// What its agent tells Pilot beyond names, labels and addresses.
+    pub(super) fn node_metadata(&self) -> Value {
+        let capture = if self.proxy_uid == 0 {
+            "TPROXY"
+        } else {
+            "REDIRECT"
+        };
+        let mut metadata = json!({
+            "INTERCEPTION_MODE": capture,
+            "CLUSTER_ID": "Kubernetes",
+            "MESH_ID": "cluster.local",
+            "WORKLOAD_NAME": self.name,
+        });
+        merge(&mut metadata, &self.metadata);
+        metadata
+    }
+
     pub(super) fn identity(&self) -> Identity {
         let mut metadata = json!({ "SERVICE_ACCOUNT": self.account });
         if self.proxy_uid == 0 {
             metadata["INTERCEPTION_MODE"] = "TPROXY".into();
         }
-        for (key, value) in self.metadata.as_object().into_iter().flatten() {
-            metadata[key] = value.clone();
-        }
+        merge(&mut metadata, &self.metadata);
         Identity {
             namespace: self.namespace.clone(),
             labels: self.labels.clone(),
@@ -204,5 +241,11 @@ impl Workload {
              targetRef: {{ kind: Pod, name: {name}, namespace: {namespace} }}\n"
         );
         out
+    }
+}
+
+fn merge(into: &mut Value, from: &Value) {
+    for (key, value) in from.as_object().into_iter().flatten() {
+        into[key] = value.clone();
     }
 }
