@@ -172,13 +172,14 @@ impl ClientTls<'_> {
 
     /// TLS with nobody: every connection fails before a byte of anybody's is sent.
     pub(crate) fn refused(&self) -> TransportSocket {
-        let mut common = CommonTlsContext::default();
-        common.validation_context_type = Some(ValidationContextType::ValidationContext(
-            CertificateValidationContext {
-                verify_certificate_hash: vec![NOBODY.to_owned()],
-                ..CertificateValidationContext::default()
-            },
-        ));
+        let nobody = CertificateValidationContext {
+            verify_certificate_hash: vec![NOBODY.to_owned()],
+            ..CertificateValidationContext::default()
+        };
+        let common = CommonTlsContext {
+            validation_context_type: Some(ValidationContextType::ValidationContext(nobody)),
+            ..CommonTlsContext::default()
+        };
         self.finish(common, String::new())
     }
 

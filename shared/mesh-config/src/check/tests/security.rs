@@ -4,11 +4,7 @@ use super::*;
 
 #[test]
 fn policies_with_nothing_to_say() {
-    check(
-        "PeerAuthentication",
-        "{}",
-        expect![""],
-    );
+    check("PeerAuthentication", "{}", expect![""]);
     check(
         "AuthorizationPolicy",
         "selector: {matchLabels: {app: a}}\nrules:\n- {}\n- from: [{source: {principals: ['*', cluster.local/ns/a/sa/*], notNamespaces: [b*], trustDomains: ['*-td', td], ipBlocks: [10.0.0.0/8, '::1']}}, {source: {serviceAccounts: [sa, ns/sa]}}]\n  to: [{operation: {hosts: ['*.a.com'], methods: [GET], paths: [/a/*, '/a/{*}/b/{**}'], notPorts: ['0', '65535']}}]\n  when: [{key: 'request.headers[x-user]', values: [a]}, {key: 'request.auth.claims[a][b]', notValues: ['']}]",

@@ -46,7 +46,10 @@ fn mode(mode: &str) -> String {
 /// Case 37, C-050 to C-053.
 #[test]
 fn without_a_policy_both_are_taken() {
-    check(&three_ports(), &agent(), expect![[r#"
+    check(
+        &three_ports(),
+        &agent(),
+        expect![[r#"
         virtualInbound bound timeout=0s original_dst tls_inspector http_inspector(not everywhere)
           virtualInbound-blackhole :15006 -> tcp BlackHoleCluster
           virtualInbound-catchall-http tls [istio-http/1.0,istio-http/1.1,istio-h2] term -> http InboundPassthroughCluster vhost inbound|http|0 (InboundPassthroughCluster;)
@@ -64,13 +67,17 @@ fn without_a_policy_both_are_taken() {
           0.0.0.0_81 :81 tls -> tcp inbound|81||
           0.0.0.0_8080 :8080 tls [istio,istio-peer-exchange,istio-http/1.0,istio-http/1.1,istio-h2] term -> http inbound|8080|| vhost inbound|http|80 (inbound_0.0.0.0_8080;)
           0.0.0.0_8080 :8080 raw_buffer -> http inbound|8080|| vhost inbound|http|80 (inbound_0.0.0.0_8080;)
-    "#]]);
+    "#]],
+    );
 }
 
 /// Case 41, C-050 to C-053.
 #[test]
 fn strict_takes_nothing_in_plaintext() {
-    check(&mode("STRICT"), &agent(), expect![[r#"
+    check(
+        &mode("STRICT"),
+        &agent(),
+        expect![[r#"
         virtualInbound bound timeout=0s original_dst tls_inspector
           virtualInbound-blackhole :15006 -> tcp BlackHoleCluster
           virtualInbound-catchall-http tls [istio-http/1.0,istio-http/1.1,istio-h2] term -> http InboundPassthroughCluster vhost inbound|http|0 (InboundPassthroughCluster;)
@@ -79,12 +86,16 @@ fn strict_takes_nothing_in_plaintext() {
           0.0.0.0_81 :81 tls [istio-http/1.0,istio-http/1.1,istio-h2] term -> http inbound|81|| vhost inbound|http|81 (inbound_0.0.0.0_81;)
           0.0.0.0_81 :81 tls term -> tcp inbound|81||
           0.0.0.0_8080 :8080 tls term -> http inbound|8080|| vhost inbound|http|80 (inbound_0.0.0.0_8080;)
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn disable_is_plaintext_alone() {
-    check(&mode("DISABLE"), &agent(), expect![[r#"
+    check(
+        &mode("DISABLE"),
+        &agent(),
+        expect![[r#"
         virtualInbound bound timeout=0s original_dst http_inspector(not everywhere)
           virtualInbound-blackhole :15006 -> tcp BlackHoleCluster
           virtualInbound-catchall-http raw_buffer [http/1.1,h2c] -> http InboundPassthroughCluster vhost inbound|http|0 (InboundPassthroughCluster;)
@@ -93,7 +104,8 @@ fn disable_is_plaintext_alone() {
           0.0.0.0_81 :81 raw_buffer [http/1.1,h2c] -> http inbound|81|| vhost inbound|http|81 (inbound_0.0.0.0_81;)
           0.0.0.0_81 :81 raw_buffer -> tcp inbound|81||
           0.0.0.0_8080 :8080 raw_buffer -> http inbound|8080|| vhost inbound|http|80 (inbound_0.0.0.0_8080;)
-    "#]]);
+    "#]],
+    );
 }
 
 /// C-054, case 38.
@@ -105,7 +117,10 @@ fn c054_modes_of_single_ports() {
             "p",
             "selector: {matchLabels: {app: p}}, mtls: {mode: PERMISSIVE}, portLevelMtls: {8080: {mode: DISABLE}, 80: {mode: STRICT}, 81: {mode: STRICT}}",
         );
-    check(&yaml, &agent(), expect![[r#"
+    check(
+        &yaml,
+        &agent(),
+        expect![[r#"
         virtualInbound bound timeout=0s original_dst tls_inspector(not everywhere) http_inspector(not everywhere)
           virtualInbound-blackhole :15006 -> tcp BlackHoleCluster
           virtualInbound-catchall-http tls [istio-http/1.0,istio-http/1.1,istio-h2] term -> http InboundPassthroughCluster vhost inbound|http|0 (InboundPassthroughCluster;)
@@ -121,7 +136,8 @@ fn c054_modes_of_single_ports() {
           0.0.0.0_81 :81 tls [istio-http/1.0,istio-http/1.1,istio-h2] term -> http inbound|81|| vhost inbound|http|81 (inbound_0.0.0.0_81;)
           0.0.0.0_81 :81 tls term -> tcp inbound|81||
           0.0.0.0_8080 :8080 raw_buffer -> http inbound|8080|| vhost inbound|http|80 (inbound_0.0.0.0_8080;)
-    "#]]);
+    "#]],
+    );
 }
 
 /// C-055.
@@ -319,19 +335,26 @@ fn a_proxy_without_certificate_closes_what_must_have_one() {
         show(&made(&mode("DISABLE"), &agent())[0]),
         "PERMISSIVE is plaintext there"
     );
-    check(&mode("STRICT"), &alone, expect![[r#"
+    check(
+        &mode("STRICT"),
+        &alone,
+        expect![[r#"
         virtualInbound bound timeout=0s original_dst
           virtualInbound-blackhole :15006 -> tcp BlackHoleCluster
           0.0.0.0_70 :70 -> tcp BlackHoleCluster
           0.0.0.0_81 :81 -> tcp BlackHoleCluster
           0.0.0.0_8080 :8080 -> tcp BlackHoleCluster
-    "#]]);
+    "#]],
+    );
     let one = peer(
         "default",
         "p",
         "selector: {matchLabels: {app: p}}, portLevelMtls: {8080: {mode: STRICT}}",
     );
-    check(&(three_ports() + &one), &alone, expect![[r#"
+    check(
+        &(three_ports() + &one),
+        &alone,
+        expect![[r#"
         virtualInbound bound timeout=0s original_dst http_inspector(not everywhere)
           virtualInbound-blackhole :15006 -> tcp BlackHoleCluster
           virtualInbound-catchall-http raw_buffer [http/1.1,h2c] -> http InboundPassthroughCluster vhost inbound|http|0 (InboundPassthroughCluster;)
@@ -340,7 +363,8 @@ fn a_proxy_without_certificate_closes_what_must_have_one() {
           0.0.0.0_81 :81 raw_buffer [http/1.1,h2c] -> http inbound|81|| vhost inbound|http|81 (inbound_0.0.0.0_81;)
           0.0.0.0_81 :81 raw_buffer -> tcp inbound|81||
           0.0.0.0_8080 :8080 -> tcp BlackHoleCluster
-    "#]]);
+    "#]],
+    );
 }
 
 fn ingress(tls: &str) -> String {
@@ -357,10 +381,14 @@ fn a_sidecars_own_certificates() {
     let mut proxy = with_agent(sidecar("default"));
     proxy.interception = Interception::None;
     let yaml = mode("DISABLE") + &ingress(files);
-    check(&yaml, &proxy, expect![[r#"
+    check(
+        &yaml,
+        &proxy,
+        expect![[r#"
         10.0.0.1_9080 bound timeout=0s tls_inspector
           10.0.0.1_9080 :9080 tls term -> http inbound|9080|| vhost inbound|http|9080 (inbound_0.0.0.0_9080;)
-    "#]]);
+    "#]],
+    );
     let listener = json(&encoded(&yaml, &proxy, Options::default())[0]);
     let context = listener
         .pointer("/filterChains/0/transportSocket/typedConfig")
@@ -373,8 +401,12 @@ fn a_sidecars_own_certificates() {
         ),
         "file-cert:/c~/k"
     );
-    check(&(mode("STRICT") + &ingress(files)), &proxy, expect![[r#"
+    check(
+        &(mode("STRICT") + &ingress(files)),
+        &proxy,
+        expect![[r#"
         10.0.0.1_9080 bound timeout=0s tls_inspector
           10.0.0.1_9080 :9080 tls term -> tcp inbound|9080||
-    "#]]);
+    "#]],
+    );
 }

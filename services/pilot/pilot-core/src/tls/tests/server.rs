@@ -82,7 +82,8 @@ fn c104_a_chain_per_server_by_its_names() {
           default term -> http https.443.b.gw.default
         0.0.0.0_9443 bound tls_inspector
           sni=t.example term -> tcp outbound|1||x.example
-    "#]].assert_eq(&made);
+    "#]]
+    .assert_eq(&made);
     crate::listeners::accepted_by_envoy(&yaml, &trusted());
 }
 
