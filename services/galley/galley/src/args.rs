@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use identity::{ArgsError, Identity, IdentityArgs, accounts};
 use service_kit::{CommonArgs, ListenAddr, parse_duration};
 
 /// Galley: keeps the mesh's configuration and distributes it to Pilots.
@@ -61,7 +62,7 @@ pub struct Args {
     )]
     pub http_addr: ListenAddr,
 
-    /// Serve without TLS on addresses that other machines reach
+    /// Serve without TLS on addresses that other machines reach, if there is no identity
     #[arg(
         long,
         value_name = "BOOL",
@@ -95,12 +96,24 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub keep_revisions: u64,
 
+    /// Who this Galley is, and who may ask it what
+    #[command(flatten)]
+    pub identity: IdentityArgs,
+
     /// Flags all services have
     #[command(flatten)]
     pub common: CommonArgs,
 }
 
 impl Args {
+    /// The identity that the flags ask for: to be made before the bus is connected, and handed to [`run_as`](crate::run_as).
+    ///
+    /// # Errors
+    /// See [`ArgsError`].
+    pub fn own_identity(&self) -> Result<Option<Identity>, ArgsError> {
+        self.identity.identity(accounts::GALLEY, &self.data_dir)
+    }
+
     /// The store's URL.
     pub fn store_url(&self) -> String {
         match &self.store {

@@ -18,4 +18,4 @@ mod stream;
 
 pub use args::Args;
 pub use hints::REVISION_SUBJECT;
-pub use run::{RunError, run};
+pub use run::{RunError, run, run_alone, run_as};

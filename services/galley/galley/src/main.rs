@@ -7,20 +7,13 @@ use service_kit::Stop;
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     args.common.init_logs()?;
+    service_kit::tls::install_provider();
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?
         .block_on(async {
             let stop = Stop::new();
             service_kit::signals(&stop)?;
-            let bus = bus::connect(
-                &args.bus,
-                &bus::BusOptions {
-                    name: "galley".into(),
-                    ..Default::default()
-                },
-            )
-            .await?;
-            Ok(galley::run(args, bus, stop).await?)
+            Ok(galley::run_alone(args, stop).await?)
         })
 }

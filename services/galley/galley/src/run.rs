@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use bus::Bus;
 use galley_core::analyze::{Analyst, News};
+use identity::{Identity, accounts};
 use mesh_types::Finding;
 use prometheus::Registry;
-use service_kit::{ListenAddr, PortsFile, Ready, ServeConfig, Stop, Tasks};
+use service_kit::tls::{Clients, Identities, TlsServer, TlsSettings, serve_tls};
+use service_kit::{ListenAddr, PortsFile, Ready, Roles, ServeConfig, Stop, Tasks, roles};
 use tokio::sync::watch;
 
 use crate::api::Api;
@@ -29,12 +31,18 @@ pub enum RunError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] service_kit::BindError),
+    /// The bus's URL cannot be used.
+    #[error(transparent)]
+    Bus(#[from] bus::BusError),
     /// A task failed.
     #[error(transparent)]
     Tasks(#[from] service_kit::TasksError),
     /// A metric cannot be registered.
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),
+    /// The flags about identity make no sense together.
+    #[error(transparent)]
+    Identity(#[from] identity::ArgsError),
     /// A file or folder cannot be used.
     #[error("{what}: {error}")]
     Io {
@@ -45,7 +53,7 @@ pub enum RunError {
     },
     /// Other machines would be served in plaintext, and nobody said that this is wanted.
     #[error(
-        "--{flag} {addr}: other machines can reach this address, and there is no TLS yet; use 127.0.0.1, or add --insecure"
+        "--{flag} {addr}: other machines can reach this address, and without --ca-addr nothing is encrypted; use 127.0.0.1, or give --ca-addr and --ca-root (--insecure serves in plaintext all the same)"
     )]
     Plaintext {
         /// The flag, without dashes.
@@ -60,20 +68,54 @@ fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> RunError {
     |error| RunError::Io { what, error }
 }
 
-/// Runs Galley until `stop`.
+/// Runs Galley as a program of its own: with the identity and the bus that the flags ask for.
+///
+/// # Errors
+/// See [`RunError`].
+pub async fn run_alone(args: Args, stop: Stop) -> Result<(), RunError> {
+    let identity = args.own_identity()?;
+    let options = bus::BusOptions {
+        name: "galley".into(),
+        tls: identity.as_ref().map(|identity| bus::BusTls {
+            identities: identity.identities(),
+            server: identity.nats().clone(),
+        }),
+        ..bus::BusOptions::default()
+    };
+    let bus = bus::connect(&args.bus, &options).await?;
+    run_as(args, identity, bus, stop).await
+}
+
+/// As [`run_as`], with the identity that the flags ask for.
 ///
 /// # Errors
 /// See [`RunError`].
 pub async fn run(args: Args, bus: Arc<dyn Bus>, stop: Stop) -> Result<(), RunError> {
+    let identity = args.own_identity()?;
+    run_as(args, identity, bus, stop).await
+}
+
+/// Runs Galley until `stop`. With an identity Pilots are served over mutual TLS, and the API asks for a role; without one both are
+/// plaintext, for this machine.
+///
+/// # Errors
+/// See [`RunError`].
+pub async fn run_as(
+    args: Args,
+    identity: Option<Identity>,
+    bus: Arc<dyn Bus>,
+    stop: Stop,
+) -> Result<(), RunError> {
     for (flag, addr) in [
         ("grpc-addr", &args.grpc_addr),
         ("http-addr", &args.http_addr),
     ] {
-        if !args.insecure && !addr.is_loopback() {
+        if identity.is_none() && !args.insecure && !addr.is_loopback() {
             let addr = addr.clone();
             return Err(RunError::Plaintext { flag, addr });
         }
     }
+    let pilot = args.identity.id_of(accounts::PILOT)?;
     let registry = Registry::new();
     service_kit::register_process_metrics(&registry)?;
     let metrics = Metrics::new(&registry)?;
@@ -141,20 +183,41 @@ pub async fn run(args: Args, bus: Arc<dyn Bus>, stop: Stop) -> Result<(), RunErr
         metrics,
         stop: stop.clone(),
     };
-    tasks.spawn(
-        "grpc",
-        service_kit::serve(grpc, streams.router(), ServeConfig::streams(), stop.clone()),
-    );
+    let secured = identity.as_ref().map(Secured::of);
+    match &secured {
+        Some(secured) => {
+            let router = roles::require_one_of([pilot], streams.router());
+            let tls = secured.server(Clients::Required);
+            let served = serve_tls(grpc, router, ServeConfig::streams(), tls, stop.clone());
+            tasks.spawn("grpc", served);
+        }
+        None => {
+            let config = ServeConfig::streams();
+            let served = service_kit::serve(grpc, streams.router(), config, stop.clone());
+            tasks.spawn("grpc", served);
+        }
+    }
     let api = Api {
         published,
         analysis: analyzed,
         scans: scanned,
         sources,
     };
-    tasks.spawn(
-        "http",
-        service_kit::serve_http(http, api.router(), stop.clone()),
-    );
+    match &secured {
+        Some(secured) => {
+            let router = secured.roles.require_by_method(api.router());
+            let tls = secured.server(Clients::Optional);
+            let served = serve_tls(http, router, ServeConfig::default(), tls, stop.clone());
+            tasks.spawn("http", served);
+        }
+        None => tasks.spawn(
+            "http",
+            service_kit::serve_http(http, api.router(), stop.clone()),
+        ),
+    }
+    if let Some(identity) = identity {
+        tasks.spawn_infallible("identity", identity.run(ready.clone(), stop.clone()));
+    }
     let endpoints = service_kit::http_router(registry, ready, service_kit::version!());
     tasks.spawn(
         "monitoring",
@@ -167,6 +230,30 @@ pub async fn run(args: Args, bus: Arc<dyn Bus>, stop: Stop) -> Result<(), RunErr
     tracing::info!(ports = ?ports.addrs(), "listening");
     tasks.join(STOP_BOUND).await?;
     Ok(())
+}
+
+/// What listeners need of an identity.
+struct Secured {
+    identities: Identities,
+    settings: TlsSettings,
+    roles: Roles,
+}
+
+impl Secured {
+    fn of(identity: &Identity) -> Secured {
+        Secured {
+            identities: identity.identities(),
+            settings: identity.settings().clone(),
+            roles: identity.roles().clone(),
+        }
+    }
+
+    fn server(&self, clients: Clients) -> TlsServer {
+        TlsServer {
+            settings: self.settings.clone(),
+            ..TlsServer::new(self.identities.clone(), clients)
+        }
+    }
 }
 
 /// Analyzes the newest revision after it was published, so that nobody waits for it, and counts all findings.

@@ -98,6 +98,11 @@ impl Galley {
         format!("http://{}", self.ports["grpc"])
     }
 
+    /// What it listens on under a name of the file of ports.
+    pub fn addr(&self, name: &str) -> SocketAddr {
+        self.ports[name]
+    }
+
     /// GET of the API, as JSON.
     pub fn get(&self, path: &str) -> Value {
         let (status, body) = get(self.ports["http"], path);

@@ -7,4 +7,5 @@ mod failures;
 mod harness;
 mod kill;
 mod road;
+mod secure;
 mod writers;
