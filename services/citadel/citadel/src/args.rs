@@ -258,6 +258,10 @@ pub struct RootArgs {
     #[arg(long, env = "CITADEL_ENABLE_JITTER_FOR_ROOT_CERT_ROTATOR", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     pub root_check_jitter: bool,
 
+    /// How long what lets a rotation go on (every proxy has acknowledged, no certificate is left) must be seen without a break; a proxy that changes Pilots is with neither for a moment
+    #[arg(long, env = "CITADEL_ROTATION_EVIDENCE_TIME", value_name = "TIME", value_parser = parse_duration, default_value = "30s")]
+    pub rotation_evidence_time: Duration,
+
     /// Whether the folder may bring other roots than before, if one set of them holds the other
     #[arg(long, env = "ISTIO_MULTIROOT_MESH", value_name = "BOOL", default_value_t = false, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub multi_root: bool,
@@ -435,6 +439,7 @@ mod tests {
             Duration::from_secs(90 * 86_400)
         );
         assert_eq!(args.roots.root_ttl, Duration::from_secs(3650 * 86_400));
+        assert_eq!(args.roots.rotation_evidence_time, Duration::from_secs(30));
         assert_eq!(args.callers.token_audiences, ["istio-ca"]);
         assert!(args.grpc_addr.is_loopback());
         assert_eq!(args.issue.each().burst.get(), 50);

@@ -10,6 +10,7 @@ use citadel_core::limits::Limits;
 use citadel_core::names::{ControlPlane, NATS, OPERATOR, VIEWER};
 use citadel_core::policy::jwt::{JwtRule, JwtRuleError};
 use citadel_core::policy::kubernetes::Clusters;
+use citadel_core::rotation;
 use mesh_types::{SpiffeError, WorkloadId};
 use pki::KeyType;
 use prometheus::Registry;
@@ -348,6 +349,9 @@ impl Settings {
             check_interval: args.roots.root_check_interval,
             check_jitter: args.roots.root_check_jitter,
             longest_life: policy.longest_life,
+            rotation: rotation::Settings {
+                settle: life(args.roots.rotation_evidence_time)?,
+            },
             ..RootsConfig::new(args.trust_domain.clone(), String::new())
         };
         Ok(Settings {
