@@ -426,10 +426,6 @@ async fn only_counts_in_a_dry_run(protocol: Protocol) {
             .admin("/stats?filter=istio_dry_run_deny")
             .await
             .expect("statistics");
-        eprintln!(
-            "PAGE {page} {}",
-            stock.admin("/stats?filter=rbac").await.unwrap()
-        );
         let of = |end: &str| {
             let line = page
                 .lines()
