@@ -1,21 +1,8 @@
 //! `flotilla pilot`, `flotilla galley`, `flotilla citadel`: the services, from this one binary.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use bus::{Bus, BusOptions};
 use service_kit::Stop;
-
-async fn connect(url: &str, name: &str) -> anyhow::Result<Arc<dyn Bus>> {
-    Ok(bus::connect(
-        url,
-        &BusOptions {
-            name: name.into(),
-            ..BusOptions::default()
-        },
-    )
-    .await?)
-}
 
 /// Runs Pilot until told to stop.
 pub async fn pilot(args: pilot::Args) -> anyhow::Result<ExitCode> {
@@ -31,8 +18,7 @@ pub async fn galley(args: galley::Args) -> anyhow::Result<ExitCode> {
     args.common.init_logs()?;
     let stop = Stop::new();
     service_kit::signals(&stop)?;
-    let bus = connect(&args.bus, "galley").await?;
-    galley::run(args, bus, stop).await?;
+    galley::run_alone(args, stop).await?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -3,11 +3,12 @@
 pub mod connect;
 pub mod enroll;
 mod journal;
+mod keep;
 mod revoke;
 mod rotate;
 mod status;
 mod token;
-mod words;
+pub mod words;
 
 use std::process::ExitCode;
 
@@ -38,6 +39,8 @@ enum Command {
     Token(token::Args),
     /// Get a certificate with a join token
     Enroll(enroll::Args),
+    /// Keep a certificate for another program, such as NATS, and tell it of each new one
+    Keep(Box<keep::Args>),
 }
 
 /// Runs one of the commands.
@@ -51,5 +54,6 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Rotate(args) => rotate::run(args).await,
         Command::Token(args) => token::run(args).await,
         Command::Enroll(args) => enroll::run(args).await,
+        Command::Keep(args) => keep::run(*args).await,
     }
 }
