@@ -91,12 +91,18 @@ impl Roles {
     pub fn require_by_method(&self, router: Router) -> Router {
         router.layer(from_fn_with_state(Rule::Method(self.clone()), guard))
     }
-}
 
-/// The same router, for clients with one of these identities only.
-pub fn require_one_of(ids: impl IntoIterator<Item = SpiffeId>, router: Router) -> Router {
-    let ids: BTreeSet<SpiffeId> = ids.into_iter().collect();
-    router.layer(from_fn_with_state(Rule::OneOf(Arc::new(ids)), guard))
+    /// The same router, for clients of this role and for these identities: the service's own clients, which have no role.
+    pub fn require_or(
+        &self,
+        wanted: Role,
+        ids: impl IntoIterator<Item = SpiffeId>,
+        router: Router,
+    ) -> Router {
+        let ids: BTreeSet<SpiffeId> = ids.into_iter().collect();
+        let rule = Rule::RoleOr(self.clone(), wanted, Arc::new(ids));
+        router.layer(from_fn_with_state(rule, guard))
+    }
 }
 
 /// Why a request is refused.
@@ -113,16 +119,13 @@ pub enum Forbidden {
         /// What is needed.
         wanted: Role,
     },
-    /// Somebody whom this is not for.
-    #[error("{0} may not: this is for other services")]
-    Somebody(SpiffeId),
 }
 
 #[derive(Clone, Debug)]
 enum Rule {
     Role(Roles, Role),
     Method(Roles),
-    OneOf(Arc<BTreeSet<SpiffeId>>),
+    RoleOr(Roles, Role, Arc<BTreeSet<SpiffeId>>),
 }
 
 impl Rule {
@@ -134,14 +137,8 @@ impl Rule {
                 let wanted = if looks { Role::Viewer } else { Role::Operator };
                 roles.check(peer, wanted)
             }
-            Rule::OneOf(ids) => {
-                let peer = peer.ok_or(Forbidden::Anonymous)?;
-                if ids.contains(&peer.id) {
-                    Ok(())
-                } else {
-                    Err(Forbidden::Somebody(peer.id.clone()))
-                }
-            }
+            Rule::RoleOr(_, _, ids) if peer.is_some_and(|peer| ids.contains(&peer.id)) => Ok(()),
+            Rule::RoleOr(roles, wanted, _) => roles.check(peer, *wanted),
         }
     }
 }
@@ -166,15 +163,13 @@ impl Forbidden {
         if grpc {
             let status = match self {
                 Forbidden::Anonymous => tonic::Status::unauthenticated(message),
-                Forbidden::Role { .. } | Forbidden::Somebody(_) => {
-                    tonic::Status::permission_denied(message)
-                }
+                Forbidden::Role { .. } => tonic::Status::permission_denied(message),
             };
             return status.into_http();
         }
         let (status, code) = match self {
             Forbidden::Anonymous => (StatusCode::UNAUTHORIZED, "unauthenticated"),
-            Forbidden::Role { .. } | Forbidden::Somebody(_) => (StatusCode::FORBIDDEN, "forbidden"),
+            Forbidden::Role { .. } => (StatusCode::FORBIDDEN, "forbidden"),
         };
         let mut response =
             (status, Json(json!({ "code": code, "message": message }))).into_response();
@@ -274,8 +269,11 @@ mod tests {
 
     #[tokio::test]
     async fn grpc_is_answered_with_a_status() {
-        let router = require_one_of([id("pilot")], router());
-        check(&router, request("POST", Some("pilot")), expect!["200 done"]).await;
+        let roles = Roles::new([], [id("watcher")]);
+        let router = roles.require_or(Role::Viewer, [id("pilot")], router());
+        for who in ["pilot", "watcher"] {
+            check(&router, request("POST", Some(who)), expect!["200 done"]).await;
+        }
         for (who, want) in [
             (Some("else"), expect!["200 grpc 7 "]),
             (None, expect!["200 grpc 16 "]),

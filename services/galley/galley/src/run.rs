@@ -10,7 +10,7 @@ use identity::{Identity, accounts};
 use mesh_types::Finding;
 use prometheus::Registry;
 use service_kit::tls::{Clients, Identities, TlsServer, TlsSettings, serve_tls};
-use service_kit::{ListenAddr, PortsFile, Ready, Roles, ServeConfig, Stop, Tasks, roles};
+use service_kit::{ListenAddr, PortsFile, Ready, Role, Roles, ServeConfig, Stop, Tasks};
 use tokio::sync::watch;
 
 use crate::api::Api;
@@ -186,7 +186,10 @@ pub async fn run_as(
     let secured = identity.as_ref().map(Secured::of);
     match &secured {
         Some(secured) => {
-            let router = roles::require_one_of([pilot], streams.router());
+            // It holds no secrets: whoever may look at the mesh may look at its configuration.
+            let router = secured
+                .roles
+                .require_or(Role::Viewer, [pilot], streams.router());
             let tls = secured.server(Clients::Required);
             let served = serve_tls(grpc, router, ServeConfig::streams(), tls, stop.clone());
             tasks.spawn("grpc", served);
