@@ -71,9 +71,7 @@ impl OperatorService {
                 tracing::warn!(%refused, "an operator's request is refused");
                 Err(match refused {
                     Forbidden::Anonymous => Status::unauthenticated(refused.to_string()),
-                    Forbidden::Role { .. } | Forbidden::Somebody(_) => {
-                        Status::permission_denied(refused.to_string())
-                    }
+                    Forbidden::Role { .. } => Status::permission_denied(refused.to_string()),
                 })
             }
         }
