@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use crate::certificates::Roots;
 use crate::cli::{Told, flotilla};
 use crate::client::Client;
@@ -85,6 +87,20 @@ impl Citadel {
         .await;
     }
 
+    /// Flags that give a service an identity of this Citadel: the file of a one-time token, and a folder for what it gets.
+    pub fn identity_flags(&self, token: &Path, folder: &Path) -> Vec<String> {
+        let flags = [
+            ("--ca-addr", self.grpc.to_string()),
+            ("--ca-root", self.roots().display().to_string()),
+            ("--join-token-file", token.display().to_string()),
+            ("--identity-dir", folder.display().to_string()),
+        ];
+        let flags = flags.into_iter();
+        flags
+            .flat_map(|(flag, value)| [flag.to_owned(), value])
+            .collect()
+    }
+
     /// File of the roots that it tells whoever asks for the first time.
     pub fn roots(&self) -> PathBuf {
         self.data.join("root-cert.pem")
@@ -112,23 +128,33 @@ impl Citadel {
         flotilla(&[&["ca"], args, &["--ca-socket", &socket]].concat()).await
     }
 
-    /// A one-time token for `spiffe://..`.
+    /// What `flotilla ca ARGS` prints as JSON.
+    ///
+    /// # Panics
+    /// As [`flotilla`], or if the command fails.
+    pub async fn told(&self, args: &[&str]) -> Value {
+        let told = self.ca(&[args, &["-o", "json"]].concat()).await;
+        assert_eq!(told.code, 0, "{args:?}: {}", told.error);
+        told.json()
+    }
+
+    /// A one-time token for `spiffe://..` on a node.
     ///
     /// # Panics
     /// If there is none.
-    pub async fn token(&self, id: &str) -> String {
-        let args = ["token", "create", "--node", "node-1", "--spiffe-id", id];
+    pub async fn token(&self, id: &str, node: &str) -> String {
+        let args = ["token", "create", "--node", node, "--spiffe-id", id];
         let told = self.ca(&args).await;
         assert_eq!(told.code, 0, "{told:?}");
         told.out.trim().to_owned()
     }
 
-    /// Gets a certificate of that identity into a folder, as `flotilla ca enroll` does, in place of what is there.
+    /// Gets a certificate of that identity and life into a folder, as `flotilla ca enroll` does, in place of what is there.
     ///
     /// # Panics
     /// If it gives none.
-    pub async fn enroll(&self, id: &str, out: &Path) {
-        let token = self.token(id).await;
+    pub async fn enroll(&self, id: &str, life: &str, out: &Path) {
+        let token = self.token(id, "operator").await;
         let (url, root) = (self.grpc.to_string(), self.roots());
         let (root, out) = (root.display().to_string(), out.display().to_string());
         let args = [
@@ -141,7 +167,7 @@ impl Citadel {
             "--out",
             &out,
             "--ttl",
-            "1h",
+            life,
             "--token",
             &token,
         ];

@@ -25,6 +25,8 @@ pub enum Source {
     },
     /// From Galley.
     Galley(SocketAddr),
+    /// From Galley over mutual TLS.
+    SecureGalley(SocketAddr),
     /// No Pilot, but `flotilla serve-xds`: a folder of Envoy resources, served as they are.
     Envoy(PathBuf),
 }
@@ -65,6 +67,9 @@ impl Pilot {
             Source::Galley(address) => {
                 args.extend(["--galley".into(), format!("http://{address}")])
             }
+            Source::SecureGalley(address) => {
+                args.extend(["--galley".into(), format!("https://{address}")])
+            }
             Source::Envoy(folder) => args = vec!["serve-xds".into(), folder.display().to_string()],
         }
         let flags = [
@@ -89,16 +94,10 @@ impl Pilot {
 
     /// Gives it an identity, before it is started: a Citadel to ask, the file of a one-time token, and a folder for what it gets.
     pub fn identify(&mut self, citadel: &Citadel, token: &Path, folder: &Path) {
-        let args = [
-            ("--secure-grpc-addr", self.secure.to_string()),
-            ("--ca-addr", citadel.grpc.to_string()),
-            ("--ca-root", citadel.roots().display().to_string()),
-            ("--join-token-file", token.display().to_string()),
-            ("--identity-dir", folder.display().to_string()),
-        ];
-        for (flag, value) in args {
-            self.process.push_args([flag.to_owned(), value]);
-        }
+        let address = ["--secure-grpc-addr".to_owned(), self.secure.to_string()];
+        self.process.push_args(address);
+        self.process
+            .push_args(citadel.identity_flags(token, folder));
     }
 
     /// Asks its API over TLS from now on, as whoever that is.

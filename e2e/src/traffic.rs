@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
-use crate::client::{Call, Client};
+use crate::client::{Answer, Call, CallError, Client};
 use crate::wait::eventually;
 
 /// What became of the requests.
@@ -23,9 +24,27 @@ impl Tally {
     pub fn total(&self) -> usize {
         self.answers.values().sum::<usize>() + self.failures.len()
     }
+
+    fn count(&mut self, turn: usize, outcome: Result<Answer, CallError>) {
+        match outcome {
+            Ok(answer) => {
+                let line = format!("{} {}", answer.status.as_u16(), answer.backend());
+                if answer.status.is_server_error() {
+                    let failure = format!("request {turn}: {line}: {}", answer.text());
+                    self.failures.push(failure);
+                } else {
+                    *self.answers.entry(line).or_default() += 1;
+                }
+            }
+            Err(error) => self.failures.push(format!("request {turn}: {error}")),
+        }
+    }
 }
 
-/// One request after the other, again and again, until stopped or dropped.
+/// Most requests of [`Traffic::steady`] that may wait for their answers; one more is a failure.
+const MOST: usize = 2000;
+
+/// Requests again and again, until stopped or dropped.
 #[derive(Debug)]
 pub struct Traffic {
     tally: Arc<Mutex<Tally>>,
@@ -33,30 +52,41 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Starts sending `call`. Every second request opens a connection of its own, so that both new and old connections are tried.
+    /// Starts sending `call`, one request after the other. Every second request opens a connection of its own, so that both new and old
+    /// connections are tried.
     pub fn start(client: Client, call: Call) -> Traffic {
         let tally: Arc<Mutex<Tally>> = Arc::default();
         let told = tally.clone();
         let task = tokio::spawn(async move {
-            for turn in 0_usize.. {
-                let outcome = match turn % 2 {
-                    0 => client.send(&call).await,
-                    _ => client.fresh().send(&call).await,
-                };
-                let mut tally = told.lock();
-                match outcome {
-                    Ok(answer) => {
-                        let line = format!("{} {}", answer.status.as_u16(), answer.backend());
-                        if answer.status.is_server_error() {
-                            tally
-                                .failures
-                                .push(format!("request {turn}: {line}: {}", answer.text()));
-                        } else {
-                            *tally.answers.entry(line).or_default() += 1;
-                        }
-                    }
-                    Err(error) => tally.failures.push(format!("request {turn}: {error}")),
+            for turn in 0.. {
+                let outcome = send(&client, &call, turn).await;
+                told.lock().count(turn, outcome);
+            }
+        });
+        Traffic { tally, task }
+    }
+
+    /// Starts sending `call` that often, whether or not the ones before are answered; connections as [`Traffic::start`].
+    pub fn steady(client: Client, call: Call, per_second: u32) -> Traffic {
+        let tally: Arc<Mutex<Tally>> = Arc::default();
+        let told = tally.clone();
+        let task = tokio::spawn(async move {
+            let mut clock = tokio::time::interval(Duration::from_secs(1) / per_second);
+            // Those that are under way end with this task.
+            let mut requests = JoinSet::new();
+            for turn in 0.. {
+                clock.tick().await;
+                while requests.try_join_next().is_some() {}
+                if requests.len() >= MOST {
+                    let late = format!("request {turn}: {MOST} others have no answer yet");
+                    told.lock().failures.push(late);
+                    continue;
                 }
+                let (client, call, told) = (client.clone(), call.clone(), told.clone());
+                requests.spawn(async move {
+                    let outcome = send(&client, &call, turn).await;
+                    told.lock().count(turn, outcome);
+                });
             }
         });
         Traffic { tally, task }
@@ -99,6 +129,13 @@ impl Traffic {
         );
         assert!(tally.total() > 0, "no request ended");
         tally
+    }
+}
+
+async fn send(client: &Client, call: &Call, turn: usize) -> Result<Answer, CallError> {
+    match turn % 2 {
+        0 => client.send(call).await,
+        _ => client.fresh().send(call).await,
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use e2e::authorizer::Authorizer;
 use e2e::site::hosts;
+use e2e::tokens::{EXPIRED, FORGED, KEYS, OF_ANOTHER_ISSUER, OF_JOE, VALID};
 use e2e::wait::eventually;
 use e2e::{Backend, Call, Client, Identity, Protocol, Setup, World};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -18,20 +19,6 @@ e2e::both_protocols! {
     sees_paths_as_the_mesh_normalizes_them,
     keeps_the_door_shut_when_a_policy_cannot_be_understood,
 }
-
-/// Of jane of `https://issuer.test`, for `shop`, of the groups staff and admin, until 2100.
-const VALID: &str = "eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCIsImtpZCI6ImUyZSJ9.eyJpc3MiOiJodHRwczovL2lzc3Vlci50ZXN0Iiwic3ViIjoiamFuZSIsImF1ZCI6InNob3AiLCJleHAiOjQxMDI0NDQ4MDAsInNjb3BlIjoicmVhZCB3cml0ZSIsImdyb3VwcyI6WyJzdGFmZiIsImFkbWluIl19.KIE9TxhGm3IyGqdZV5Z22KmtpfFx9V6B-ZeXYXLhYtATovULNQLceA9wyfRnqXg-ZK1X7vgnbuzZKbP4HY0ksVNCR9OMkQpefoXBKpIXTm5BXdheA3o_OgKt4-1z5W_y_UNEzNW7CRd_Y3mIYahklfAAnja7yW4AVfPXiOszF9nHgbsDtqikTaXDdi8zobEg1P5cQNzD64h4348UJOUwWZi26jTcWAqtSDIAm4Ony3VBuxvFUCW1X068S0OswRLWsP2W0lhcHtVxY-gneDwDjiFF8UqCyVUwiYbwYnaNNWF8mq-4i19DBpfDrzntyo2EaLW4xyxUOaO4NPSJGnGXlw";
-/// The same of joe, for `elsewhere`, of the group guest.
-const OF_JOE: &str = "eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCIsImtpZCI6ImUyZSJ9.eyJpc3MiOiJodHRwczovL2lzc3Vlci50ZXN0Iiwic3ViIjoiam9lIiwiYXVkIjoiZWxzZXdoZXJlIiwiZXhwIjo0MTAyNDQ0ODAwLCJzY29wZSI6InJlYWQgd3JpdGUiLCJncm91cHMiOlsiZ3Vlc3QiXX0.XPFK1ABbIgt6Tjkv8PkuS3f-13pTc8SaUjNN41GdiGBmKv8o4pH_UVYSwPMx4smQ67_1MV8TOUqBYNqeK-LO75sXWhwbqDWcUtH-FUgp3x91M31CHQD_4Lof4EAHQnCcthbuapzsHKsx5raGotHtG_PHmkMkcVMOXwtv5_GaviceSuPeEhEYoaW55FjyG6kYP_jBIr66dkH_48EcHw16GxJeldOW74hfU-wN5fMicPtEKkeJyariclt7jw-4beL99X2ucRlPMIoyBjc-RhyNoeUnPad9SPnKeukN2bdl5xt349wTWwy3Y272jt50W1cIPoHI3A_1xMgYMkhF2COp1g";
-/// The first, expired in 2001.
-const EXPIRED: &str = "eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCIsImtpZCI6ImUyZSJ9.eyJpc3MiOiJodHRwczovL2lzc3Vlci50ZXN0Iiwic3ViIjoiamFuZSIsImF1ZCI6InNob3AiLCJleHAiOjEwMDAwMDAwMDAsInNjb3BlIjoicmVhZCB3cml0ZSIsImdyb3VwcyI6WyJzdGFmZiIsImFkbWluIl19.hDCP_tCqkJCPJb7aFe1KESvF6VzxY290xxiv07PdsIOsIzswoGfWoZJt5FezQzgq2hF_jjCFwqnkzPFt40A-Ok-Acwu_MkkyCVm5Fz2D9RpyWB7WpwsAZKU9wsFNj7oho4jo-vVgUg8OSgCD-yZmMRUYTzsC05xbSiYm_MWAFw4E3XPxM7wMhg3X-kMWU25uPbq0Tr240QbrVtogZDq-Ovlajk6PfdLcZwE72TuPSjZBNRHeKLgGx4U70biLRmkYyOAWC2vyjU3n8PpFlR9dOnK5dvxHbhdF3kDsTSe99d-8U_jiBFHoiUaL84anWvq5k17hu1S3V09jFwIKT65jUQ";
-/// The first, of another issuer.
-const OF_ANOTHER_ISSUER: &str = "eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCIsImtpZCI6ImUyZSJ9.eyJpc3MiOiJodHRwczovL290aGVyLnRlc3QiLCJzdWIiOiJqYW5lIiwiYXVkIjoic2hvcCIsImV4cCI6NDEwMjQ0NDgwMCwic2NvcGUiOiJyZWFkIHdyaXRlIiwiZ3JvdXBzIjpbInN0YWZmIiwiYWRtaW4iXX0.MEvqwWUp1_5F5cT2JL9lzf96RB1GhGo0kodkORQ5V54OVt-yJS0RV9vVjGiFx3JW4SaxFBhB7Mg3JB-E0KJn-YeMnYlmYLj4fOsveUMl9ElisIfhbGbvuHev5QT4tPdJaa-4wpMdD7on5A0hccX4P-7QHE-19YL15byBMGEDhwtmcinr6dlFaJEePPldO_XIQSn0AQvnlMLbTvV0OYdnXuMou-ENezy396x7Y0mnnwtMGt5UfIfSH3y8Tg_RT6aq8ifBQMBUPfHa1RZQklS_Zl7pt7A0Sdj0MT_cxwAvnrAFCiofdF2edST-gnNQXHEoYWKn4hkeLBacQMaNtJQIvw";
-/// The first, signed with another key.
-const FORGED: &str = "eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCIsImtpZCI6ImUyZSJ9.eyJpc3MiOiJodHRwczovL2lzc3Vlci50ZXN0Iiwic3ViIjoiamFuZSIsImF1ZCI6InNob3AiLCJleHAiOjQxMDI0NDQ4MDAsInNjb3BlIjoicmVhZCB3cml0ZSIsImdyb3VwcyI6WyJzdGFmZiIsImFkbWluIl19.NdFElSDpr2y3CytfbJ4scgTJhQoE_lmcNglgdCK5cXP2pbSxu_sOaftrKMWBFezYghOnF5no8xInVwenhnw9BWgHIWAtn43uNoPZbyKkUKEL97POZsWmvbOnppb7_ItxQARdDSFoOZl7Y5JfqVbEOHdsF8n8sUY5M74zvP0vq415zZGp35n1RvXdnudCXObk66sIdBEAmp6KP7PkVoORrQgdxNV-xfqd0lsLuy4wFceQB6S2C1ZIcbXC6V1oqeus-sId6oXJU6WEXwrMJPWMj624qmVnRL-ySibo81DY-qwHAok8eIlHdhkNWasTpyh1-kkdp6yTOy02RMSzlOQuMg";
-
-/// Its public key, whose private half was thrown away.
-const KEYS: &str = r#"{"keys":[{"kty":"RSA","kid":"e2e","alg":"RS256","use":"sig","n":"kcxq6ovxdxm2YNkRt-G0bYO5Xp35xcKksOaUVijNkRYMrIIvZmiyLREMLcGbghlmewqRwEWWRraQF58Q6ZnhhEn32qZiyqgvuZM-HE7zZNNr6IO5XkwQaaaz7Q2KXccTeywczrcsEJoUXWeT76f12XWYdUORNRdar3CAbgFNpmsik9uQ39beJ3xNqKjSbhWhSV-DsZlJ4EqIIDjp7-dq44AHKsSRCvzqFvQP-39pkjLa0ZrL7HNNk8wQ_BFfKMvKldruWWmdaLqFo8O0y6sJbGUG8Tk3sLZoPeURsDuB_8w2mzJpsPEO13SegYlK2igPsTVwIFULNs9T8iZLsbmY5w","e":"AQAB"}]}"#;
 
 /// A mesh with the workload `stock`.
 struct Shop {

@@ -2,14 +2,11 @@
 //!
 //! Proxies have their certificates in files; what agents do about them is told elsewhere.
 
-use std::time::Duration;
-
-use e2e::certificates::{Certified, Roots, client_tls};
+use e2e::certificates::{Certified, Roots};
+use e2e::dial::{BYTES, HTTP, REQUEST, outcome, plain};
 use e2e::hello::client_hello;
 use e2e::pods::{Pods, Workload};
 use e2e::{Call, Protocol};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio_rustls::TlsConnector;
 
 e2e::both_protocols! {
     c050_to_c053_what_a_port_takes,
@@ -24,13 +21,6 @@ const PORTS: [(&str, u16); 4] = [
     ("auto", 8181),
     ("none", 8282),
 ];
-/// What clients of the mesh offer when they speak HTTP, and when bytes.
-const HTTP: &[&str] = &["istio-http/1.1", "istio", "http/1.1"];
-const BYTES: &[&str] = &["istio-peer-exchange", "istio"];
-
-const REQUEST: &[u8] =
-    b"GET /x HTTP/1.1\r\nhost: b\r\nx-forwarded-client-cert: By=me\r\nconnection: close\r\n\r\n";
-
 fn id(account: &str) -> String {
     format!("spiffe://cluster.local/ns/default/sa/{account}")
 }
@@ -62,60 +52,12 @@ fn peer(mode: &str) -> String {
     )
 }
 
-/// What a connection came to.
-fn outcome(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let by_proxy = text.to_lowercase().contains("server: istio-envoy");
-    match bytes {
-        [] => "closed".into(),
-        [0x15 | 0x16, 3, ..] => "TLS".into(),
-        _ => {
-            let status = text.split(' ').nth(1).unwrap_or("?").to_owned();
-            status + if by_proxy { " http" } else { " bytes" }
-        }
-    }
-}
-
-/// Sends and reads to the end.
-async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, sent: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    if stream.write_all(sent).await.is_ok() {
-        let all = async {
-            let mut part = [0; 4096];
-            while let Ok(n @ 1..) = stream.read(&mut part).await {
-                out.extend_from_slice(&part[..n]);
-            }
-        };
-        // A server that waits for the rest of a hello says nothing more.
-        let _ = tokio::time::timeout(Duration::from_secs(5), all).await;
-    }
-    out
-}
-
 async fn raw(pods: &Pods, port: u16, sent: &[u8]) -> String {
-    let to = (pods.get("b").ip(), port).into();
-    match pods.outside().client(to).connect().await {
-        Ok(stream) => outcome(&exchange(stream, sent).await),
-        Err(_) => "refused".into(),
-    }
+    plain(pods, (pods.get("b").ip(), port).into(), sent).await
 }
 
-/// A request inside mutual TLS; what came back, or nothing.
 async fn mutual(pods: &Pods, port: u16, own: Option<&Certified>, alpn: &[&str]) -> Vec<u8> {
-    let to = (pods.get("b").ip(), port).into();
-    let stream = pods
-        .outside()
-        .client(to)
-        .connect()
-        .await
-        .expect("a connection");
-    let connector = TlsConnector::from(client_tls(own, alpn));
-    let name = "b.example".try_into().expect("a name");
-    let handshake = tokio::time::timeout(Duration::from_secs(5), connector.connect(name, stream));
-    match handshake.await {
-        Ok(Ok(stream)) => exchange(stream, REQUEST).await,
-        Ok(Err(_)) | Err(_) => Vec::new(),
-    }
+    e2e::dial::mutual(pods, (pods.get("b").ip(), port).into(), own, alpn).await
 }
 
 /// Every kind of client at a port: plaintext HTTP; other bytes; TLS of strangers; mutual TLS with HTTP, and with bytes.

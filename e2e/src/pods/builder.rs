@@ -16,6 +16,7 @@ use super::{NODE, Names, Outside, Plane, Pod, Pods, Proxy, XDS, address, service
 use crate::backend::Backend;
 use crate::certificates::Roots;
 use crate::envoy::{Protocol, bootstrap};
+use crate::galley::Galley;
 use crate::pilot::{Pilot, Source};
 use crate::process::{Process, fetched};
 use crate::site::{Site, hosts};
@@ -78,6 +79,25 @@ impl Builder {
         self.identity()
     }
 
+    /// The same as [`Builder::nats`], and that Pilot gets configuration from a Galley over mutual TLS.
+    pub fn galley(mut self) -> Builder {
+        self.wish.galley = true;
+        self.nats()
+    }
+
+    /// More flags of Pilot.
+    pub fn pilot_flags(mut self, flags: &[&str]) -> Builder {
+        let flags = flags.iter().map(|flag| (*flag).to_owned());
+        self.wish.pilot_flags.extend(flags);
+        self.identity()
+    }
+
+    /// How long the test's own certificate lives, instead of an hour: a rotation of the root waits for it.
+    pub fn operator_life(mut self, life: &str) -> Builder {
+        self.wish.operator_life = life.into();
+        self.identity()
+    }
+
     /// More flags of Citadel.
     pub fn citadel_flags(mut self, flags: &[&str]) -> Builder {
         let flags = flags.iter().map(|flag| (*flag).to_owned());
@@ -93,6 +113,9 @@ impl Builder {
         let mut pods = self.prepare().await;
         if let Some(plane) = &mut pods.plane {
             plane.start(&mut pods.pilot).await;
+            if let Some(galley) = &mut plane.galley {
+                galley.process.start();
+            }
         }
         pods.pilot.process.start();
         for pod in pods.pods.values_mut() {
@@ -134,15 +157,20 @@ impl Builder {
             namespace: Arc::new(node()),
             names: names.clone(),
         };
-        let source = Source::Files {
-            folders: vec![site.config_dir()],
-            mesh_config: site.mesh_config(),
+        let galley = self.wish.galley.then(|| Galley::new(&site));
+        let source = match &galley {
+            Some(galley) => Source::SecureGalley(galley.grpc),
+            None => Source::Files {
+                folders: vec![site.config_dir()],
+                mesh_config: site.mesh_config(),
+            },
         };
         let mut pilot = Pilot::new("pilot", &site.net, hosts::PILOT, &source, site.dir());
-        let wish = &self.wish;
+        let wish = std::mem::take(&mut self.wish);
+        self.wish.identity = wish.identity;
         let plane = wish
             .identity
-            .then(|| Plane::new(wish, &self.workloads, &mut pilot, &site));
+            .then(|| Plane::new(wish, &self.workloads, &mut pilot, galley, &site));
         let relays = match &plane {
             Some(plane) => plane.relays(&pilot, &outside.namespace),
             None => {

@@ -36,6 +36,7 @@ use testkit::netns::Namespace;
 use crate::client::{Answer, Call, CallError, Client};
 use crate::pilot::Pilot;
 use crate::site::Site;
+use crate::traffic::Traffic;
 
 pub use builder::Builder;
 pub use plane::Plane;
@@ -142,6 +143,16 @@ impl Pods {
         let at = SocketAddr::new(NODE, port);
         let relay = relay::Relay::new(&self.outside.namespace, at, to);
         self.relays.push(relay);
+    }
+
+    /// Requests of `http://HOST[:PORT]/PATH` in the background by a pod's application, that many per second.
+    ///
+    /// # Panics
+    /// If there is no such pod or host.
+    pub fn traffic(&self, from: &str, url: &str, per_second: u32) -> Traffic {
+        let (to, host, path) = self.outside.names.resolve(url);
+        let client = self.get(from).client(to);
+        Traffic::steady(client, Call::get(host, path), per_second)
     }
 
     /// Waits until the newest revision is live on every proxy that runs.

@@ -42,6 +42,7 @@ pub struct Workload {
     pub(super) name: String,
     pub(super) namespace: String,
     pub(super) account: String,
+    pub(super) node: String,
     pub(super) labels: Vec<(String, String)>,
     pub(super) metadata: Value,
     pub(super) variables: Vec<(String, String)>,
@@ -59,6 +60,7 @@ impl Workload {
             name: name.into(),
             namespace: "default".into(),
             account: name.into(),
+            node: "node-1".into(),
             labels: vec![("app".into(), name.into())],
             metadata: json!({}),
             variables: Vec::new(),
@@ -78,6 +80,12 @@ impl Workload {
     /// With another service account.
     pub fn account(mut self, account: &str) -> Workload {
         self.account = account.into();
+        self
+    }
+
+    /// On another node than `node-1`.
+    pub fn node(mut self, node: &str) -> Workload {
+        self.node = node.into();
         self
     }
 
@@ -207,14 +215,14 @@ impl Workload {
         let Workload {
             name, namespace, ..
         } = self;
-        let account = &self.account;
+        let (account, node) = (&self.account, &self.node);
         let mut labels = String::new();
         for (key, value) in &self.labels {
             let _ = write!(labels, "\n    {key}: {value:?}");
         }
         let mut out = format!(
             "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\n  namespace: {namespace}\n  labels:{labels}\n\
-             spec:\n  nodeName: node-1\n  serviceAccountName: {account}\nstatus:\n  phase: Running\n  podIP: {ip}\n"
+             spec:\n  nodeName: {node}\n  serviceAccountName: {account}\nstatus:\n  phase: Running\n  podIP: {ip}\n"
         );
         if self.ports.is_empty() {
             return out;
