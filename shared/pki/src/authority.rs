@@ -8,9 +8,9 @@ use time::{Duration, OffsetDateTime};
 use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage};
 
 use crate::bundle::{Bundle, BundleError};
-use crate::certificate::{Certificate, CertificateError};
+use crate::certificate::{self, Certificate, CertificateError};
 use crate::key::{KeyError, KeyType, PrivateKey};
-use crate::lint::{Lint, lint_ca, lint_leaf};
+use crate::lint::{self, Lint, lint_ca};
 use crate::public_key::PublicKey;
 use crate::serial::Serial;
 use crate::template::{Issuer, Name, Purpose, Template};
@@ -192,6 +192,17 @@ impl Authority {
         serial: Serial,
         now: OffsetDateTime,
     ) -> Result<Authority, AuthorityError> {
+        Authority::root(key, trust_domain, now - BACKDATE, life, serial, now)
+    }
+
+    fn root(
+        key: PrivateKey,
+        trust_domain: &TrustDomain,
+        not_before: OffsetDateTime,
+        life: Duration,
+        serial: Serial,
+        now: OffsetDateTime,
+    ) -> Result<Authority, AuthorityError> {
         check_key_type(key.key_type())?;
         let not_after = now
             .checked_add(life)
@@ -202,7 +213,7 @@ impl Authority {
             .map(|byte| format!("{byte:02x}"));
         let template = Template {
             serial,
-            not_before: now - BACKDATE,
+            not_before,
             not_after,
             // The longest that X.520 allows.
             organization: Some(trust_domain.as_str().chars().take(64).collect()),
@@ -228,6 +239,8 @@ impl Authority {
     }
 
     /// The same root with the same key and a new life: what the old one signed verifies with the new one, and the other way round.
+    ///
+    /// It begins when the old one did: a clock that was ahead, and goes back, does not leave a root that is not valid yet.
     pub fn reissue(
         &self,
         trust_domain: &TrustDomain,
@@ -235,7 +248,15 @@ impl Authority {
         serial: Serial,
         now: OffsetDateTime,
     ) -> Result<Authority, AuthorityError> {
-        Authority::self_signed(self.key.clone(), trust_domain, life, serial, now)
+        let not_before = self.certificate.not_before().min(now - BACKDATE);
+        Authority::root(
+            self.key.clone(),
+            trust_domain,
+            not_before,
+            life,
+            serial,
+            now,
+        )
     }
 
     /// A certificate for another authority below this one, which signs leaves only. It ends no later than this one.
@@ -301,21 +322,28 @@ impl Authority {
 
     /// Signs a template as it is.
     pub fn sign(&self, template: &Template) -> Result<Certificate, IssueError> {
-        let issuer = Issuer::of(&self.certificate, self.key.public_key());
-        let content = template.encode(&issuer, &self.key.signature_algorithm());
-        Ok(Certificate::from_der(&self.key.envelope(&content)?)?)
+        Ok(Certificate::from_der(&self.signed(template)?)?)
     }
 
-    /// Template, signature and [`lint_leaf`] in one.
+    /// The signed template in DER.
+    fn signed(&self, template: &Template) -> Result<Vec<u8>, KeyError> {
+        let issuer = Issuer::of(&self.certificate, self.key.public_key());
+        let content = template.encode(&issuer, &self.key.signature_algorithm());
+        self.key.envelope(&content)
+    }
+
+    /// Template, signature and [`lint_leaf`](crate::lint_leaf) in one.
     pub fn issue(
         &self,
         request: &LeafRequest<'_>,
         serial: Serial,
         now: OffsetDateTime,
     ) -> Result<Certificate, IssueError> {
-        let leaf = self.sign(&self.template(request, serial, now)?)?;
-        lint_leaf(leaf.der()).map_err(IssueError::Lint)?;
-        Ok(leaf)
+        let leaf = self.signed(&self.template(request, serial, now)?)?;
+        // Read once, for both.
+        let parsed = certificate::parse(&leaf)?;
+        lint::check(&parsed, true).map_err(IssueError::Lint)?;
+        Ok(Certificate::of(&parsed, &leaf)?)
     }
 
     fn validity(

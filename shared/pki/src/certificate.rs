@@ -74,12 +74,14 @@ pub enum IdentityError {
 impl Certificate {
     /// Reads a certificate in DER.
     pub fn from_der(der: &[u8]) -> Result<Certificate, CertificateError> {
-        if der.len() > MAX_DER {
-            return Err(CertificateError::TooLarge(der.len()));
-        }
-        let Ok(([], parsed)) = X509Certificate::from_der(der) else {
-            return Err(CertificateError::Malformed);
-        };
+        Certificate::of(&parse(der)?, der)
+    }
+
+    /// What is read of `parsed`, which is of `der`.
+    pub(crate) fn of(
+        parsed: &X509Certificate<'_>,
+        der: &[u8],
+    ) -> Result<Certificate, CertificateError> {
         let malformed = |_| CertificateError::Malformed;
         // Extensions that cannot be read or come twice would otherwise look absent.
         let extensions = parsed.extensions_map().map_err(malformed)?;
@@ -284,13 +286,30 @@ impl Certificate {
     }
 }
 
+/// The bytes as the parser has them; nothing may follow.
+pub(crate) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, CertificateError> {
+    if der.len() > MAX_DER {
+        return Err(CertificateError::TooLarge(der.len()));
+    }
+    match X509Certificate::from_der(der) {
+        Ok(([], parsed)) => Ok(parsed),
+        _ => Err(CertificateError::Malformed),
+    }
+}
+
 const LABEL: &str = "CERTIFICATE";
 pub(crate) const DIGITAL_SIGNATURE: u16 = 1;
 pub(crate) const KEY_CERT_SIGN: u16 = 1 << 5;
 pub(crate) const CRL_SIGN: u16 = 1 << 6;
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |n: u8| char::from(DIGITS[usize::from(n & 15)]);
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        text.extend([digit(byte >> 4), digit(*byte)]);
+    }
+    text
 }
 
 impl PartialEq for Certificate {

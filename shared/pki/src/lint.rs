@@ -80,9 +80,14 @@ pub fn lint_ca(der: &[u8]) -> Result<(), Vec<Lint>> {
 }
 
 fn lint(der: &[u8], leaf: bool) -> Result<(), Vec<Lint>> {
-    let Ok(([], certificate)) = X509Certificate::from_der(der) else {
-        return Err(vec![Lint::Malformed]);
-    };
+    match X509Certificate::from_der(der) {
+        Ok(([], certificate)) => check(&certificate, leaf),
+        _ => Err(vec![Lint::Malformed]),
+    }
+}
+
+/// The same for one that was parsed.
+pub(crate) fn check(certificate: &X509Certificate<'_>, leaf: bool) -> Result<(), Vec<Lint>> {
     let mut found = Vec::new();
     let mut want = |good: bool, lint: Lint| {
         if !good {
@@ -105,8 +110,8 @@ fn lint(der: &[u8], leaf: bool) -> Result<(), Vec<Lint>> {
             }),
         Lint::Extensions,
     );
-    lint_names(&certificate, leaf, &mut want);
-    lint_usages(&certificate, leaf, &mut want);
+    lint_names(certificate, leaf, &mut want);
+    lint_usages(certificate, leaf, &mut want);
     if found.is_empty() { Ok(()) } else { Err(found) }
 }
 

@@ -3,6 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+use time::OffsetDateTime;
+
+use crate::certificate::hex;
+
 /// A certificate's serial number: not negative, without leading zeros, at most 32 bytes.
 ///
 /// Displayed as lower-case hexadecimal, two digits a byte.
@@ -18,6 +22,15 @@ impl Serial {
     /// A serial number of random bytes: positive, and of the same length whatever the bytes are.
     pub fn from_random(mut bytes: [u8; 16]) -> Serial {
         bytes[0] = bytes[0] & 0x7f | 0x40;
+        Serial(bytes.into())
+    }
+
+    /// A serial number that begins with the time, in milliseconds, and goes on with the last ten of `bytes`, which are random: whoever keeps
+    /// certificates by their serial numbers adds at the end. It tells no more than the certificate's validity does. Positive, and of the
+    /// same length until the year 4199.
+    pub fn at(now: OffsetDateTime, mut bytes: [u8; 16]) -> Serial {
+        let millis = (now.unix_timestamp_nanos() / 1_000_000).clamp(0, (1 << 46) - 1) as u64;
+        bytes[..6].copy_from_slice(&(1 << 46 | millis).to_be_bytes()[2..]);
         Serial(bytes.into())
     }
 
@@ -41,7 +54,7 @@ impl fmt::Display for Serial {
         if self.0.is_empty() {
             return f.write_str("00");
         }
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex(&self.0))
     }
 }
 
@@ -71,6 +84,25 @@ impl FromStr for Serial {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn later_ones_are_greater_whatever_their_random_bytes_are() {
+        let at = |seconds, random| {
+            let at = OffsetDateTime::from_unix_timestamp(seconds).unwrap();
+            Serial::at(at, [random; 16])
+        };
+        assert_eq!(
+            at(1_800_000_000, 0xab).to_string(),
+            "41a3185c5000abababababababababab"
+        );
+        assert!(at(1_800_000_000, 0xff) < at(1_800_000_001, 0));
+        // A clock that is wrong still gives numbers of the same form.
+        for (seconds, random) in [(-1, 0), (0, 0xff), (253_402_300_799, 0xff)] {
+            let bytes = at(seconds, random);
+            assert_eq!(bytes.as_bytes().len(), 16);
+            assert!((0x40..0x80).contains(&bytes.as_bytes()[0]), "{bytes}");
+        }
+    }
 
     #[test]
     fn prints_as_it_is_read() {

@@ -148,6 +148,32 @@ fn a_root_issued_again_with_its_key_keeps_every_leaf_valid() {
     );
 }
 
+/// Case 16, as far as it is about certificates: whose clock was ahead when the root was made anew still has one that is valid.
+#[test]
+fn a_root_issued_again_begins_when_the_first_did() {
+    let old = root(KeyType::EcP256);
+    let ahead = NOW + Duration::days(3100);
+    let new = old
+        .reissue(&domain(), pki::ROOT_LIFE, serial(9), ahead)
+        .unwrap();
+    let certificate = new.certificate();
+    assert_eq!(certificate.not_before(), old.certificate().not_before());
+    assert_eq!(certificate.not_after(), ahead + pki::ROOT_LIFE);
+    let key = PrivateKey::generate(KeyType::EcP256).unwrap();
+    let leaf = leaf(&new, &key, APP, Duration::hours(1));
+    assert!(
+        trust(&new)
+            .verify(leaf.der(), &[], Use::Client, NOW)
+            .is_ok()
+    );
+    // A clock that was behind moves the beginning back, not forward.
+    let behind = NOW - Duration::days(10);
+    let new = old
+        .reissue(&domain(), pki::ROOT_LIFE, serial(9), behind)
+        .unwrap();
+    assert_eq!(new.certificate().not_before(), behind - pki::BACKDATE);
+}
+
 #[test]
 fn servers_are_named_too_and_dual_use_takes_short_identities() {
     let authority = root(KeyType::EcP256);

@@ -178,7 +178,7 @@ pub fn issue(
         common_name: csr.has_common_name,
     };
     let leaf = authority
-        .issue(&leaf, Serial::from_random(random), now)
+        .issue(&leaf, Serial::at(now, random), now)
         .map_err(Refused::Signing)?;
     let caller = request.caller;
     let impersonated = *request.identity != caller.identity;

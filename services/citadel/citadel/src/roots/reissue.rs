@@ -32,6 +32,7 @@ impl Roots {
         if !due(
             certificate.not_before(),
             certificate.not_after(),
+            self.config.root_life,
             self.config.grace_percent,
             now,
         ) {
@@ -77,14 +78,16 @@ impl Roots {
     }
 }
 
-/// Whether no more than `percent` of a life is left.
+/// Whether no more than `percent` of a life is left. A root that was made anew begins when the first one did: its life counts as `longest`
+/// then.
 fn due(
     not_before: OffsetDateTime,
     not_after: OffsetDateTime,
+    longest: Duration,
     percent: u8,
     now: OffsetDateTime,
 ) -> bool {
-    let life: Duration = not_after - not_before;
+    let life = (not_after - not_before).min(longest);
     let grace = life * f64::from(percent.min(99)) / 100.0;
     not_after - now <= grace
 }
@@ -97,10 +100,12 @@ mod tests {
     fn a_root_is_due_when_a_fifth_of_its_life_is_left() {
         let start = OffsetDateTime::UNIX_EPOCH;
         let at = |days| start + Duration::days(days);
-        let due = |days| due(start, at(100), 20, at(days));
+        let due = |days, now| due(start, at(days), Duration::days(100), 20, at(now));
         assert_eq!(
-            [due(0), due(79), due(80), due(85), due(101)],
+            [0, 79, 80, 85, 101].map(|now| due(100, now)),
             [false, false, true, true, true]
         );
+        // The fifth time: the grace period does not grow with all the lives before.
+        assert_eq!([479, 480].map(|now| due(500, now)), [false, true]);
     }
 }
