@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use agent_core::capture::{Family, passthrough};
 use agent_core::options::Kind;
 use agent_core::probes::Probes;
 use agent_core::readiness::{self, NotReady, Readiness};
@@ -172,7 +173,7 @@ async fn handle(
             Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
         },
         "/metrics" | "/stats/prometheus" => status.scrape(request.headers()).await,
-        "/quitquitquit" | "/drain" | "/debug/ndsz" if !is_loopback(peer) => {
+        "/quitquitquit" | "/drain" | "/debug/ndsz" if !is_local(peer) => {
             text(StatusCode::FORBIDDEN, "only from this machine\n")
         }
         "/quitquitquit" | "/drain" if request.method() != Method::POST => {
@@ -197,8 +198,11 @@ async fn handle(
     }
 }
 
-fn is_loopback(peer: SocketAddr) -> bool {
-    peer.ip().to_canonical().is_loopback()
+/// Whether a request comes from this machine. The address from which the proxy connects to applications is on loopback and stands for anybody:
+/// what the proxy lets through to this port comes from there.
+fn is_local(peer: SocketAddr) -> bool {
+    let ip = peer.ip().to_canonical();
+    ip.is_loopback() && ip != passthrough(Family::V4)
 }
 
 fn text(status: StatusCode, text: &'static str) -> Response {

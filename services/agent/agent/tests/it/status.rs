@@ -29,6 +29,19 @@ async fn ask(at: SocketAddr, method: &str, path: &str) -> u16 {
     request(at, &head).await.unwrap().0
 }
 
+/// Status of a POST from the address that the proxy connects to applications from.
+async fn by_the_proxy(at: SocketAddr, path: &str) -> u16 {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 6], 0).into()).unwrap();
+    let mut stream = socket.connect(at).await.unwrap();
+    let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
 /// Case 31: from elsewhere nobody ends anything, whatever the method; here only POST does.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_this_machine_may_end_it() {
@@ -43,6 +56,10 @@ async fn only_this_machine_may_end_it() {
     }
     assert_eq!(ask(elsewhere, "GET", "/debug/ndsz").await, 403);
     assert_eq!(ask(elsewhere, "GET", "/healthz/ready").await, 200);
+    // What comes by the proxy comes from loopback, and is somebody else's all the same.
+    for path in ["/quitquitquit", "/drain"] {
+        assert_eq!(by_the_proxy(agent.status, path).await, 403);
+    }
     assert!(!agent.has_ended());
     let before = tokio::time::Instant::now();
     assert_eq!(ask(agent.status, "POST", "/quitquitquit").await, 200);
