@@ -9,7 +9,7 @@ use std::time::Duration;
 use agent_core::options::Options;
 use tokio::process::{Child, Command};
 
-use crate::http::{Answer, Ask, AskError, ask};
+use crate::http::{Answer, Ask, AskError, Beyond, ask};
 
 /// How long Envoy may take to end after it was asked to.
 const GRACE: Duration = Duration::from_secs(5);
@@ -142,6 +142,7 @@ impl Admin {
             host: &host,
             headers: &[],
             most: MAX_ANSWER,
+            beyond: Beyond::Refuse,
             patience: PATIENCE,
         };
         ask(self.0, &request).await

@@ -4,9 +4,9 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
@@ -25,8 +25,19 @@ pub struct Ask<'a> {
     pub headers: &'a [(&'a str, &'a str)],
     /// Most bytes of the answer's body.
     pub most: usize,
+    /// What becomes of an answer with more.
+    pub beyond: Beyond,
     /// How long all of it may take.
     pub patience: Duration,
+}
+
+/// What becomes of an answer that is too large.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beyond {
+    /// It is an error.
+    Refuse,
+    /// Its beginning is enough; the rest is not waited for.
+    Cut,
 }
 
 /// An answer.
@@ -124,15 +135,10 @@ where
     let receive = async {
         let response = sender.send_request(request).await?;
         let (head, body) = response.into_parts();
-        let body = Limited::new(body, ask.most).collect().await;
-        let body = body.map_err(|error| match error.downcast::<hyper::Error>() {
-            Ok(error) => AskError::Http(*error),
-            Err(_) => AskError::TooLarge(ask.most),
-        })?;
         Ok(Answer {
             status: head.status.as_u16(),
             headers: head.headers,
-            body: body.to_bytes(),
+            body: read(body, ask).await?,
         })
     };
     // The connection is driven beside the exchange, and ends with it.
@@ -145,4 +151,22 @@ where
             receive.await
         }
     }
+}
+
+async fn read(mut body: hyper::body::Incoming, ask: &Ask<'_>) -> Result<Bytes, AskError> {
+    let mut read = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else {
+            continue;
+        };
+        let room = ask.most - read.len();
+        read.extend_from_slice(&data[..data.len().min(room)]);
+        if data.len() > room {
+            return match ask.beyond {
+                Beyond::Refuse => Err(AskError::TooLarge(ask.most)),
+                Beyond::Cut => Ok(read.freeze()),
+            };
+        }
+    }
+    Ok(read.freeze())
 }

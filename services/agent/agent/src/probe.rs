@@ -8,13 +8,14 @@ use agent_core::probes::{Ask, MAX_BODY, Probe, Redirect, Target, follow, headers
 use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
+use hyper_util::rt::TokioIo;
 use prost::Message;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 use tonic::transport::Endpoint;
 
-use crate::http::{self as small, Answer, AskError};
+use crate::http::{self as small, Answer, AskError, Beyond};
 
 /// Probes come from here, so that capture rules know them and leave them alone.
 const FROM_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6));
@@ -78,7 +79,7 @@ impl Prober {
             }
             Ask::Grpc { port, service } => {
                 let at = SocketAddr::new(self.host, *port);
-                match tokio::time::timeout(probe.timeout, health(at, service)).await {
+                match tokio::time::timeout(probe.timeout, self.health(at, service)).await {
                     Ok(Ok(())) => plain(StatusCode::OK, ""),
                     Ok(Err(error)) => failed(&error),
                     Err(_) => failed("no answer in time"),
@@ -140,8 +141,8 @@ impl Prober {
             path: &at.path,
             host: &host,
             headers,
-            // Read to its end, within reason: more than what is passed on.
-            most: MAX_BODY * 100,
+            most: MAX_BODY,
+            beyond: Beyond::Cut,
             patience: Duration::MAX,
         };
         let tcp = self
@@ -156,6 +157,36 @@ impl Prober {
             small::exchange(tcp, &ask).await
         };
         answer.map_err(|error: AskError| error.to_string())
+    }
+
+    async fn health(&self, at: SocketAddr, service: &str) -> Result<(), String> {
+        let wrong = |error: tonic::transport::Error| error.to_string();
+        let endpoint = Endpoint::from_shared(format!("http://{at}")).map_err(wrong)?;
+        // From where the other probes come: the proxy's own address would be captured as inbound, and want mutual TLS.
+        let prober = self.clone();
+        let connector = tower::service_fn(move |_: http::Uri| {
+            let prober = prober.clone();
+            async move { prober.connect(at).await.map(TokioIo::new) }
+        });
+        let channel = endpoint
+            .connect_with_connector(connector)
+            .await
+            .map_err(wrong)?;
+        let mut client = tonic::client::Grpc::new(channel);
+        client.ready().await.map_err(wrong)?;
+        let codec = tonic_prost::ProstCodec::<HealthCheckRequest, HealthCheckResponse>::default();
+        let path = http::uri::PathAndQuery::from_static("/grpc.health.v1.Health/Check");
+        let request = HealthCheckRequest {
+            service: service.to_owned(),
+        };
+        let answer = client
+            .unary(tonic::Request::new(request), path, codec)
+            .await;
+        match answer {
+            Ok(answer) if answer.get_ref().status == SERVING => Ok(()),
+            Ok(answer) => Err(format!("health status {}", answer.get_ref().status)),
+            Err(status) => Err(format!("{:?}: {}", status.code(), status.message())),
+        }
     }
 }
 
@@ -174,32 +205,9 @@ struct HealthCheckResponse {
 /// `SERVING` of grpc.health.v1.
 const SERVING: i32 = 1;
 
-async fn health(at: SocketAddr, service: &str) -> Result<(), String> {
-    let wrong = |error: tonic::transport::Error| error.to_string();
-    let endpoint = Endpoint::from_shared(format!("http://{at}")).map_err(wrong)?;
-    let channel = endpoint.connect().await.map_err(wrong)?;
-    let mut client = tonic::client::Grpc::new(channel);
-    client.ready().await.map_err(wrong)?;
-    let codec = tonic_prost::ProstCodec::<HealthCheckRequest, HealthCheckResponse>::default();
-    let path = http::uri::PathAndQuery::from_static("/grpc.health.v1.Health/Check");
-    let request = HealthCheckRequest {
-        service: service.to_owned(),
-    };
-    let answer = client
-        .unary(tonic::Request::new(request), path, codec)
-        .await;
-    match answer {
-        Ok(answer) if answer.get_ref().status == SERVING => Ok(()),
-        Ok(answer) => Err(format!("health status {}", answer.get_ref().status)),
-        Err(status) => Err(format!("{:?}: {}", status.code(), status.message())),
-    }
-}
-
 fn pass_on(answer: Answer) -> Response {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
-    let mut response = Response::new(Body::from(
-        answer.body.slice(..answer.body.len().min(MAX_BODY)),
-    ));
+    let mut response = Response::new(Body::from(answer.body));
     *response.status_mut() = status;
     response
 }

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::args::{ChildArgs, RequestArgs, WaitArgs};
 use crate::envoy::{Admin, MAX_ANSWER};
-use crate::http::{Ask, ask};
+use crate::http::{Ask, Beyond, ask};
 
 /// Waits until the proxy is ready: exit code 0, or 1 if it is not in time.
 ///
@@ -33,6 +33,7 @@ pub async fn wait(args: &WaitArgs) -> anyhow::Result<ExitCode> {
         host: name,
         headers: &[],
         most: 64 << 10,
+        beyond: Beyond::Refuse,
         patience: Duration::from_millis(args.request_timeout_millis),
     };
     let deadline = Instant::now() + Duration::from_secs(args.timeout_seconds);

@@ -7,7 +7,7 @@ use agent_core::metrics::{
     MAX_OF_ONE, MAX_OF_SEVERAL, Merged, Part, ScrapeTarget, TEXT, accept, merge,
 };
 
-use crate::http::{Ask, ask};
+use crate::http::{Ask, Beyond, ask};
 use crate::metrics::Metrics;
 
 /// How long a part may take if the scraper does not say.
@@ -97,6 +97,7 @@ impl Scraper {
             host: &host,
             headers: &[("accept", accepted), (TIMEOUT, timeout)],
             most,
+            beyond: Beyond::Refuse,
             patience,
         };
         match ask(at, &request).await {

@@ -41,6 +41,10 @@ async fn application(
         "/round" => redirect("/round"),
         "/bad" => (StatusCode::SERVICE_UNAVAILABLE, "not now").into_response(),
         "/long" => "x".repeat(100_000).into_response(),
+        "/endless" => {
+            let chunks = futures::stream::repeat_with(|| Ok::<_, std::io::Error>("x".repeat(1000)));
+            axum::body::Body::from_stream(chunks).into_response()
+        }
         _ => "fine".into_response(),
     }
 }
@@ -67,6 +71,7 @@ async fn probes_reach_the_application_and_nothing_else() {
             {"name": "Host", "value": "app.test"}, {"name": "X-Probe", "value": "own"}]}},
         "/app-health/app/readyz": http("/bad"),
         "/app-health/app/startupz": http("/long"),
+        "/app-health/endless/livez": http("/endless"),
         "/app-health/here/livez": http("/here"),
         "/app-health/away/livez": http("/away"),
         "/app-health/round/livez": http("/round"),
@@ -97,6 +102,8 @@ async fn probes_reach_the_application_and_nothing_else() {
         (503, "not now".into())
     );
     let (status, body) = probe("/app-health/app/startupz").await;
+    assert_eq!((status, body.len()), (200, 10 << 10));
+    let (status, body) = probe("/app-health/endless/livez").await;
     assert_eq!((status, body.len()), (200, 10 << 10));
     saw();
     assert_eq!(probe("/app-health/here/livez").await.0, 200);
@@ -133,12 +140,14 @@ async fn a_server_that_says_that_it_serves_is_alive() {
     let ip = own_ip();
     let listener = tokio::net::TcpListener::bind((ip, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    // A health server in a few bytes: the message {status: SERVING}, or another for a service of another name.
-    let health = async |request: Request| {
+    // A health server in a few bytes: the message {status: SERVING}, or another for a service of another name, or to anybody whom capture
+    // rules would lead to the proxy.
+    let health = async |ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request| {
         let body = axum::body::to_bytes(request.into_body(), 1000)
             .await
             .unwrap();
         let serving = body.len() == 5 || body.ends_with(b"good");
+        let serving = serving && peer.ip().to_string() == "127.0.0.6";
         let frame: [u8; 7] = [0, 0, 0, 0, 2, 8, if serving { 1 } else { 2 }];
         let mut trailers = http::HeaderMap::new();
         trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
