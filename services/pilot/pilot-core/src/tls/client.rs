@@ -11,10 +11,7 @@ use mesh_types::Protocol;
 
 use super::sds::{self, Certificate, Roots, Source};
 use super::server::validation;
-use super::{MeshTls, TLS, names, socket};
-
-/// No certificate has this digest: whoever is asked for it is refused.
-const NOBODY: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+use super::{MeshTls, NOBODY, TLS, names, socket};
 
 /// What HTTP version a cluster's connections carry, if it is known before there is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

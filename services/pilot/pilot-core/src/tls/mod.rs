@@ -21,6 +21,8 @@ use envoy_api::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
 
 /// Name of the transport socket, as Envoy and EnvoyFilter authors know it.
 const TLS: &str = "envoy.transport_sockets.tls";
+/// No certificate has this digest: whoever is asked for it is refused.
+const NOBODY: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 fn socket(name: &str, config: Any) -> TransportSocket {
     TransportSocket {

@@ -14,7 +14,7 @@ use mesh_config::resource::gateway::{ServerTlsMode, ServerTlsSettings};
 use mesh_model::CertificateFiles;
 
 use super::sds::{self, Certificate, Roots, Source};
-use super::{MeshTls, TLS, names, socket};
+use super::{MeshTls, NOBODY, TLS, names, socket};
 
 /// TLS that a chain ends. Comparable: half of the key of a listener's encoding.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -138,6 +138,10 @@ impl ServerTls {
             check.verify_certificate_spki = tls.verify_certificate_spki.clone();
             check.verify_certificate_hash = tls.verify_certificate_hash.clone();
             check.crl = sds::crl(&tls.ca_crl);
+            if roots.is_none() {
+                // The check refuses it. Here Envoy would take any certificate, whoever made it.
+                check.verify_certificate_hash = vec![NOBODY.to_owned()];
+            }
             if tls.insecure_skip_verify == Some(true) {
                 check.trust_chain_verification = TrustChainVerification::AcceptUntrusted as i32;
             }

@@ -195,6 +195,10 @@ fn c081_a_rule_may_ask_for_it() {
             "IP_ADDRESS exact 10.0.0.1"
         ]
     );
+    // A name that a template left empty is nobody's, not everybody's.
+    let empty = rule("trafficPolicy: {tls: {mode: ISTIO_MUTUAL, subjectAltNames: ['']}}");
+    let made = context(&(yaml.clone() + &empty), A);
+    assert_eq!(names(&made["commonTlsContext"]), ["DNS exact "]);
     // Without a certificate nobody is believed and nothing is sent.
     let refused = cluster(&(yaml + &own), &sidecar("default"), A);
     let digest =

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use envoy_api::envoy::config::listener::v3::Listener;
+use envoy_api::envoy::extensions::transport_sockets::tls::v3::common_tls_context::ValidationContextType;
 use expect_test::expect;
+use mesh_config::resource::gateway::{ServerTlsMode, ServerTlsSettings};
 use mesh_model::Proxy;
 use prost::Message;
 use serde_json::Value;
@@ -14,6 +16,7 @@ use crate::generate::Generator;
 use crate::listeners::show;
 use crate::secrets::redacted;
 use crate::testing::{World, json, router};
+use crate::tls::{Own, ServerTls, Source};
 
 fn gateway(servers: &str) -> String {
     format!(
@@ -162,6 +165,31 @@ fn c105_what_each_mode_shows_and_asks() {
         listeners(&yaml, &router("default")).is_empty(),
         "without a certificate the port stays closed"
     );
+}
+
+/// Settings that came past the checks: nobody vouches for clients, and so nobody's certificate is taken.
+#[test]
+fn clients_that_nobody_vouches_for_are_refused() {
+    for mode in [ServerTlsMode::Mutual, ServerTlsMode::OptionalMutual] {
+        let written = ServerTlsSettings {
+            mode,
+            server_certificate: "/c".into(),
+            private_key: "/k".into(),
+            ..ServerTlsSettings::default()
+        };
+        let tls = ServerTls {
+            mesh: Arc::default(),
+            source: Source::Agent,
+            own: Own::Written(Arc::new(written)),
+            alpn: Vec::new(),
+        };
+        let common = tls.context().common_tls_context.unwrap();
+        let Some(ValidationContextType::ValidationContext(check)) = common.validation_context_type
+        else {
+            panic!("certificates of clients are not looked at");
+        };
+        assert_eq!(check.verify_certificate_hash, ["0".repeat(64)]);
+    }
 }
 
 fn names_of(set: &Set) -> Vec<String> {
