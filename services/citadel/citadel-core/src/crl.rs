@@ -100,6 +100,8 @@ pub struct Facts<'a> {
     pub ours: &'a [String],
     /// Every issuer that has certificates in use.
     pub live: &'a [String],
+    /// Issuers that nobody trusts any more: what they signed is refused with or without a list.
+    pub gone: &'a BTreeSet<String>,
     /// The lists now.
     pub kept: &'a [Kept],
     /// The longest life of a certificate.
@@ -119,6 +121,7 @@ impl Facts<'_> {
             );
             lines.sort();
         }
+        lists.retain(|issuer, _| !self.gone.contains(issuer));
         lists
     }
 }
@@ -131,6 +134,7 @@ pub fn plan(facts: &Facts<'_>, now: OffsetDateTime) -> Plan {
     let Facts {
         ours,
         live,
+        gone,
         kept,
         longest,
         ..
@@ -141,7 +145,7 @@ pub fn plan(facts: &Facts<'_>, now: OffsetDateTime) -> Plan {
     }
     let mut foreign: Vec<String> = live.to_vec();
     foreign.extend(lists.keys().cloned());
-    foreign.retain(|issuer| !ours.contains(issuer));
+    foreign.retain(|issuer| !ours.contains(issuer) && !gone.contains(issuer));
     foreign.sort();
     foreign.dedup();
     if !foreign.is_empty() {
@@ -236,6 +240,7 @@ mod tests {
             also: &BTreeMap::new(),
             ours: &names(ours),
             live: &[],
+            gone: &BTreeSet::new(),
             kept,
             longest: LONGEST,
         };
@@ -316,6 +321,7 @@ mod tests {
             also: &BTreeMap::new(),
             ours: &names(&["k"]),
             live: &names(&["gone", "k"]),
+            gone: &BTreeSet::new(),
             kept: &[],
             longest: LONGEST,
         };
@@ -325,6 +331,32 @@ mod tests {
             check(&revoked(&[("a", "gone", 9 * DAY)]), &["k"], &[], DAY),
             Plan::Withheld(names(&["gone"]))
         );
+    }
+
+    #[test]
+    fn what_was_revoked_under_a_retired_root_does_not_withhold_the_lists_of_others() {
+        let both = revoked(&[("a", "retired", 9 * DAY), ("b", "k", 9 * DAY)]);
+        let one = revoked(&[("a", "retired", 9 * DAY)]);
+        let check = |in_force: &InForce| {
+            let facts = Facts {
+                in_force,
+                also: &BTreeMap::new(),
+                ours: &names(&["k"]),
+                live: &names(&["k", "retired"]),
+                gone: &BTreeSet::from(["retired".to_owned()]),
+                kept: &[],
+                longest: LONGEST,
+            };
+            plan(&facts, at(DAY))
+        };
+        let Plan::Lists(steps) = check(&both) else {
+            panic!("no lists")
+        };
+        let [Step::Make(order)] = &steps[..] else {
+            panic!("{steps:?}")
+        };
+        assert_eq!((order.issuer.as_str(), order.lines.len()), ("k", 1));
+        assert_eq!(check(&one), Plan::None);
     }
 
     #[test]
@@ -347,6 +379,7 @@ mod tests {
                 also: &also,
                 ours: &names(&["k"]),
                 live: &[],
+                gone: &BTreeSet::new(),
                 kept: &[],
                 longest: LONGEST,
             };

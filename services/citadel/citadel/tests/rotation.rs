@@ -13,12 +13,14 @@ use citadel::ledger::{Ledger, Query, RecordError};
 use citadel::roots::{Roots, RootsConfig};
 use citadel::rotate::{QUESTION, Rotor, RotorError};
 use citadel_core::journal::{Entry, Event, Position};
+use citadel_core::revocation::Target;
 use citadel_core::rotation::Settings;
 use common::{APP, NOW, at, on_both, open};
 use mesh_api::citadel::rotate_request::Step;
 use mesh_api::citadel::rotation::Phase;
 use mesh_api::citadel::{Rotation, TrustAnswer, TrustQuestion};
 use parking_lot::Mutex;
+use pki::crl::Crl;
 use prost::Message as _;
 use service_kit::Stop;
 
@@ -118,6 +120,19 @@ impl Replica {
     }
 }
 
+impl Replica {
+    /// Takes a certificate back for good.
+    async fn revoke(&self, serial: &str) {
+        let target = Target::Serial {
+            serial: serial.into(),
+            hold: false,
+        };
+        let ledger = self.roots.ledger();
+        let revoked = ledger.revoke(target, "stolen", "alice", at(NOW)).await;
+        assert_eq!(revoked.unwrap().certificates.len(), 1);
+    }
+}
+
 /// Pilots whose proxies acknowledge what they are told to.
 #[derive(Clone, Default)]
 struct Pilots(Arc<Mutex<BTreeMap<String, Proxies>>>);
@@ -192,6 +207,8 @@ mod check {
         );
         let old = a.signs();
         a.issue("a1", "").await.unwrap();
+        a.issue("a2", "").await.unwrap();
+        a.revoke("a2").await;
         // Without a rotation, what of the bundle has arrived.
         let idle = a.until(|now| now.total == 2).await;
         assert_eq!((idle.acknowledged, idle.blocked.as_str()), (1, ""));
@@ -223,12 +240,25 @@ mod check {
         );
         assert_eq!(b.trusted(), 2);
 
+        b.issue("b2", "").await.unwrap();
+        b.revoke("b2").await;
         b.issue("b1", "a1").await.unwrap();
         let done = a.until(|now| phase(now, Phase::Idle)).await;
         assert_eq!((done.old_root, done.started_at), (String::new(), 0));
         b.until(|now| phase(now, Phase::Idle)).await;
         assert_eq!((a.trusted(), b.trusted()), (1, 1));
         assert_ne!(a.signs(), old);
+        // The old root has no list any more, and what the new one took back stays so.
+        let bundle = a.roots.bundles().borrow().clone().unwrap();
+        let lists = Crl::all_from_pem(&bundle.crls.concat()).unwrap();
+        let [list] = &lists[..] else {
+            panic!("{lists:?}, {:?}", a.roots.lists_withheld())
+        };
+        let signing = a.roots.signings().borrow().clone().unwrap();
+        let signer = signing.authority.certificate();
+        assert!(list.is_issued_by(signer) && list.this_update() <= signer.not_before());
+        let serials: Vec<String> = list.serials().map(ToString::to_string).collect();
+        assert_eq!(serials, ["b2"]);
 
         // The old root's key is gone from the store; its certificate stays known.
         let trust = a.roots.ledger().trust().await.unwrap().unwrap();

@@ -1,6 +1,6 @@
 //! From the shared state to the bundle that is announced, and to the signer of this replica.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use citadel_core::crl::{Facts, Kept, Plan, Step, plan};
@@ -157,18 +157,15 @@ fn lists(
             .peekable();
         of.peek().is_some() && of.all(|row| !change.state.trusted.contains(&row.fingerprint))
     };
-    let live: Vec<String> = known
-        .live_issuers
-        .iter()
-        .filter(|issuer| !distrusted(issuer))
-        .cloned()
-        .collect();
+    let issuers = roots.values().map(|row| &row.issuer);
+    let gone: BTreeSet<String> = issuers.filter(|one| distrusted(one)).cloned().collect();
     let ours: Vec<String> = signers.keys().cloned().collect();
     let facts = Facts {
         in_force: &known.in_force,
         also: &also,
         ours: &ours,
-        live: &live,
+        live: &known.live_issuers,
+        gone: &gone,
         kept: before.map_or(&[], |trust| trust.crls.as_slice()),
         longest: config.longest_life,
     };
@@ -178,7 +175,8 @@ fn lists(
     };
     let steps = match plan(&facts, now) {
         Plan::None => return (Vec::new(), as_they_came(), Vec::new()),
-        Plan::Withheld(issuers) => return (Vec::new(), as_they_came(), issuers),
+        // Those that came with the authority have the same gap.
+        Plan::Withheld(issuers) => return (Vec::new(), Vec::new(), issuers),
         Plan::Lists(steps) => steps,
     };
     let mut kept = Vec::with_capacity(steps.len());
@@ -234,11 +232,13 @@ fn make(signer: &Authority, order: &citadel_core::crl::Order) -> Result<String, 
             },
         });
     }
+    // No later than its issuer: with our clock ahead, a list of the future would have every proxy refuse everybody.
+    let this_update = order.this_update.min(signer.certificate().not_before());
     let list = crl::build(
         signer,
         &revoked,
         order.number,
-        order.this_update,
+        this_update,
         order.next_update,
     )?;
     Ok(list.to_pem())
