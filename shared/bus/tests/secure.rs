@@ -233,13 +233,13 @@ async fn pilots_answer_those_who_may_ask() {
     };
     timeout(LONG, until_both(&citadel, "flotilla.pilot.trust"))
         .await
-        .expect(&nats.log());
+        .unwrap_or_else(|_| panic!("{}", nats.log()));
     timeout(LONG, until_both(&operator, "flotilla.pilot.status"))
         .await
-        .expect(&nats.log());
+        .unwrap_or_else(|_| panic!("{}", nats.log()));
     timeout(LONG, until_both(&pilots[0], "flotilla.pilot.status"))
         .await
-        .expect(&nats.log());
+        .unwrap_or_else(|_| panic!("{}", nats.log()));
     assert_eq!(ask(&galley, "flotilla.pilot.status").await, 0);
     assert_eq!(ask(&operator, "flotilla.pilot.trust").await, 0);
 }
@@ -254,7 +254,9 @@ async fn pilots_register_and_citadel_reads_who_there_is() {
 
     let ours = pilot.kv("pilots", TTL).await.unwrap();
     let put = async { while ours.put("pilot-1", "here".into()).await.is_err() {} };
-    timeout(LONG, put).await.expect(&nats.log());
+    timeout(LONG, put)
+        .await
+        .unwrap_or_else(|_| panic!("{}", nats.log()));
     assert_eq!(
         ours.get("pilot-1").await.unwrap().as_deref(),
         Some(&b"here"[..])
@@ -263,7 +265,7 @@ async fn pilots_register_and_citadel_reads_who_there_is() {
     assert!(
         timeout(LONG, watch.next())
             .await
-            .expect(&nats.log())
+            .unwrap_or_else(|_| panic!("{}", nats.log()))
             .is_some()
     );
 
@@ -276,7 +278,9 @@ async fn pilots_register_and_citadel_reads_who_there_is() {
             }
         }
     };
-    let list = timeout(LONG, list).await.expect(&nats.log());
+    let list = timeout(LONG, list)
+        .await
+        .unwrap_or_else(|_| panic!("{}", nats.log()));
     assert_eq!(list[0].0, "pilot-1");
     // But they put nothing there, nor take anything away.
     assert!(theirs.put("pilot-2", "forged".into()).await.is_err());
