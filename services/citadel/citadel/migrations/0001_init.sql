@@ -31,11 +31,18 @@ CREATE TABLE citadel_journal (
     replaces TEXT NOT NULL,
     hash BYTEA NOT NULL
 );
+-- Appending is what issuing costs, so the journal has the two indexes alone that grow at their end: serial numbers begin with the time, and
+-- lives are alike. A renewal is looked up by the first; the second finds the certificates that live, and what is asked of those is few enough
+-- to be looked through.
 CREATE INDEX citadel_journal_serial ON citadel_journal (serial) WHERE serial <> '';
-CREATE INDEX citadel_journal_id ON citadel_journal (spiffe_id, sequence) WHERE spiffe_id <> '';
-CREATE INDEX citadel_journal_node ON citadel_journal (node, sequence) WHERE node <> '';
 CREATE INDEX citadel_journal_end ON citadel_journal (not_after) WHERE event = 'issued';
-CREATE INDEX citadel_journal_replaces ON citadel_journal (replaces) WHERE replaces <> '';
+
+-- The journal again, narrow enough to be looked through for an identity or a node: a hash of each (ledger::trace), 0 for none.
+CREATE TABLE citadel_trace (
+    sequence ROWID_KEY PRIMARY KEY,
+    spiffe_id BIGINT NOT NULL,
+    node BIGINT NOT NULL
+);
 
 -- What is trusted; no row before the first start.
 CREATE TABLE citadel_trust (

@@ -20,6 +20,7 @@ mod writer;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use aws_lc_rs::digest;
 use citadel_core::journal::{Hash, Position};
 use citadel_core::revocation::{Caller, InForce};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
@@ -80,6 +81,18 @@ fn head((sequence, hash, issuer, revocations, trust): HeadRow) -> Result<Head, S
         revocations: revocations.cast_unsigned(),
         trust: trust.cast_unsigned(),
     })
+}
+
+/// What `citadel_trace` keeps of a text: the first eight bytes of its SHA-256; 0 for an empty text, which is not looked for.
+fn trace(text: &str) -> i64 {
+    if text.is_empty() {
+        return 0;
+    }
+    let digest = digest::digest(&digest::SHA256, text.as_bytes());
+    digest
+        .as_ref()
+        .first_chunk()
+        .map_or(0, |bytes| i64::from_be_bytes(*bytes))
 }
 
 /// What another replica may have changed, as numbers that only grow.

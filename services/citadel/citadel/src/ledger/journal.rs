@@ -6,7 +6,7 @@ use sqlx::AssertSqlSafe;
 use store::{Db, StoreError, sql_read};
 use time::OffsetDateTime;
 
-use super::{Ledger, head};
+use super::{Ledger, head, trace};
 
 /// Most entries of one answer.
 pub const MAX_PAGE: u32 = 1000;
@@ -84,9 +84,11 @@ fn all(rows: Vec<Row>) -> Result<Vec<Linked>, StoreError> {
         .collect()
 }
 
-/// Certificates of a key that are neither expired, replaced nor revoked.
-const IN_USE: &str = "FROM citadel_journal j WHERE j.event = 'issued' AND j.not_after > $1 AND j.issuer = $2 \
-     AND NOT EXISTS (SELECT 1 FROM citadel_journal s WHERE s.replaces = j.serial AND s.replaces <> '' AND s.event = 'issued') \
+/// Certificates of a key that are neither expired, replaced nor revoked. Whatever replaces one of them came later than the first of them.
+const IN_USE: &str = "FROM citadel_journal j LEFT JOIN (SELECT DISTINCT s.replaces FROM citadel_journal s \
+     WHERE s.event = 'issued' AND s.replaces <> '' AND s.sequence > (SELECT min(o.sequence) FROM citadel_journal o \
+     WHERE o.event = 'issued' AND o.not_after > $1 AND o.issuer = $2)) later ON later.replaces = j.serial \
+     WHERE j.event = 'issued' AND j.not_after > $1 AND j.issuer = $2 AND later.replaces IS NULL \
      AND NOT EXISTS (SELECT 1 FROM citadel_revoked r JOIN citadel_revocation v ON v.id = r.revocation \
      WHERE r.serial = j.serial AND v.lifted_at = 0)";
 
@@ -101,20 +103,6 @@ impl Ledger {
         if !query.serial.is_empty() && serial.is_none() {
             return Ok(Vec::new());
         }
-        let mut sql = format!("SELECT {COLUMNS} FROM citadel_journal WHERE sequence < $1");
-        for (column, wanted, bind) in [
-            ("spiffe_id", !query.spiffe_id.is_empty(), "$2"),
-            ("serial", serial.is_some(), "$3"),
-            ("node", !query.node.is_empty(), "$4"),
-        ] {
-            // PostgreSQL wants to see each parameter, and both databases the words of the partial index.
-            sql += &if wanted {
-                format!(" AND {column} = {bind} AND {column} <> ''")
-            } else {
-                format!(" AND CAST({bind} AS TEXT) = ''")
-            };
-        }
-        sql += " ORDER BY sequence DESC LIMIT $5";
         let before = match query.before {
             0 => i64::MAX,
             n => i64::try_from(n).unwrap_or(i64::MAX),
@@ -123,9 +111,31 @@ impl Ledger {
             0 => 100,
             n => n.min(MAX_PAGE),
         };
-        let rows: Vec<Row> = sql_read!(&self.db, p => sqlx::query_as(AssertSqlSafe(sql))
-            .bind(before).bind(&query.spiffe_id).bind(serial.unwrap_or_default()).bind(&query.node)
-            .bind(i64::from(limit)).fetch_all(p).await)?;
+        let limit = i64::from(limit);
+        let rows: Vec<Row> = if let Some(serial) = serial {
+            sql_read!(&self.db, p => sqlx::query_as(AssertSqlSafe(format!(
+                "SELECT {COLUMNS} FROM citadel_journal WHERE serial = $1 AND serial <> '' AND sequence < $2
+                 AND (CAST($3 AS TEXT) = '' OR spiffe_id = $3) AND (CAST($4 AS TEXT) = '' OR node = $4)
+                 ORDER BY sequence DESC LIMIT $5")))
+                .bind(serial).bind(before).bind(&query.spiffe_id).bind(&query.node).bind(limit).fetch_all(p).await)?
+        } else if query.spiffe_id.is_empty() && query.node.is_empty() {
+            sql_read!(&self.db, p => sqlx::query_as(AssertSqlSafe(format!(
+                "SELECT {COLUMNS} FROM citadel_journal WHERE sequence < $1 ORDER BY sequence DESC LIMIT $2")))
+                .bind(before).bind(limit).fetch_all(p).await)?
+        } else {
+            let columns: Vec<String> = COLUMNS
+                .split(", ")
+                .map(|name| format!("j.{name}"))
+                .collect();
+            // SQLite takes the tables of a cross join in this order: the narrow one is looked through.
+            sql_read!(&self.db, p => sqlx::query_as(AssertSqlSafe(format!(
+                "SELECT {} FROM citadel_trace t CROSS JOIN citadel_journal j WHERE t.sequence < $1 AND j.sequence = t.sequence
+                 AND (CAST($2 AS BIGINT) = 0 OR t.spiffe_id = $2) AND (CAST($3 AS BIGINT) = 0 OR t.node = $3)
+                 AND (CAST($4 AS TEXT) = '' OR j.spiffe_id = $4) AND (CAST($5 AS TEXT) = '' OR j.node = $5)
+                 ORDER BY t.sequence DESC LIMIT $6", columns.join(", "))))
+                .bind(before).bind(trace(&query.spiffe_id)).bind(trace(&query.node)).bind(&query.spiffe_id).bind(&query.node)
+                .bind(limit).fetch_all(p).await)?
+        };
         all(rows)
     }
 

@@ -6,6 +6,8 @@ macro_rules! write_transaction {
     ($db:expr, $t:ident, $head:ident => $body:block) => {{
         match $db {
             store::Db::Lite { write, .. } => store::sql_lite!(write, c => {
+                // Each call costs two changes of threads here.
+                const TOGETHER: bool = true;
                 let mut $t = sqlx::Connection::begin_with(&mut *c, "BEGIN IMMEDIATE").await?;
                 let $head = $crate::ledger::transaction::hold!($t);
                 let result = $body;
@@ -22,6 +24,8 @@ macro_rules! write_transaction {
             }),
             store::Db::Pg(pool) => {
                 async {
+                    // It prepares one statement at a time.
+                    const TOGETHER: bool = false;
                     let mut $t = pool.begin().await?;
                     // Another writer that hangs must not hang us.
                     sqlx::query("SET LOCAL lock_timeout = '5s'")
@@ -64,18 +68,14 @@ macro_rules! append {
         let linked = citadel_core::journal::chain($head.position, $entries);
         let mut rest = linked.as_slice();
         while !rest.is_empty() {
-            // Few sizes: the database keeps the prepared statement of each.
-            let rows = $crate::ledger::transaction::ROWS
-                .into_iter()
-                .find(|rows| *rows <= rest.len())
-                .unwrap_or(1);
+            let rows = $crate::ledger::transaction::rows(rest.len(), TOGETHER);
             let (part, later) = rest.split_at(rows);
             rest = later;
-            let mut insert = sqlx::QueryBuilder::new(
+            let mut sql = sqlx::QueryBuilder::new(
                 "INSERT INTO citadel_journal (sequence, at, event, serial, spiffe_id, requester, attestation, node, not_after, detail, \
                  issuer, replaces, hash) ",
             );
-            insert.push_values(part, |mut row, linked| {
+            sql.push_values(part, |mut row, linked| {
                 let entry = &linked.entry;
                 row.push_bind(linked.sequence.cast_signed())
                     .push_bind(entry.at)
@@ -91,24 +91,59 @@ macro_rules! append {
                     .push_bind(entry.replaces.as_str())
                     .push_bind(linked.hash.0.as_slice());
             });
-            insert.build().execute(&mut *$t).await?;
+            $crate::ledger::transaction::next!($t, sql);
+            sql.push("INSERT INTO citadel_trace (sequence, spiffe_id, node) ");
+            sql.push_values(part, |mut row, linked| {
+                let entry = &linked.entry;
+                row.push_bind(linked.sequence.cast_signed())
+                    .push_bind($crate::ledger::trace(&entry.spiffe_id))
+                    .push_bind($crate::ledger::trace(&entry.node));
+            });
+            // What is left of entries that somebody removed is nothing to stop for: the chain tells of them.
+            sql.push(
+                " ON CONFLICT (sequence) DO UPDATE SET spiffe_id = excluded.spiffe_id, node = excluded.node",
+            );
+            $crate::ledger::transaction::next!($t, sql);
+            if let Some(last) = part.last() {
+                sql.push("UPDATE citadel_head SET sequence = ");
+                sql.push_bind(last.sequence.cast_signed());
+                sql.push(", hash = ");
+                sql.push_bind(last.hash.to_string());
+                sql.push(" WHERE id = 1");
+            }
+            sql.build().execute(&mut *$t).await?;
         }
-        let position = linked
+        linked
             .last()
             .map_or($head.position, |last| citadel_core::journal::Position {
                 sequence: last.sequence,
                 hash: last.hash,
-            });
-        sqlx::query("UPDATE citadel_head SET sequence = $1, hash = $2 WHERE id = 1")
-            .bind(position.sequence.cast_signed())
-            .bind(position.hash.to_string())
-            .execute(&mut *$t)
-            .await?;
-        position
+            })
     }};
 }
 
-/// Rows of one statement, largest first.
-pub(super) const ROWS: [usize; 4] = [64, 16, 4, 1];
+/// Between two statements: goes on in the same text, or runs it and begins another.
+macro_rules! next {
+    ($t:ident, $sql:ident) => {
+        if TOGETHER {
+            $sql.push("; ");
+        } else {
+            $sql.build().execute(&mut *$t).await?;
+            $sql = sqlx::QueryBuilder::new("");
+        }
+    };
+}
 
-pub(super) use {append, hold, write_transaction};
+/// Rows of the next statements, of so many that are left. The connection keeps the prepared statements of each number, a hundred at most:
+/// if they are not prepared together, there are few numbers.
+pub(super) fn rows(left: usize, together: bool) -> usize {
+    match left {
+        64.. => 64,
+        few if together => few,
+        32.. => 32,
+        16.. => 16,
+        few => few,
+    }
+}
+
+pub(super) use {append, hold, next, write_transaction};
