@@ -146,7 +146,10 @@ async fn with_an_identity_everybody_must_say_who_they_are() {
         .await
         .unwrap();
     assert_eq!(got, Revision::type_url());
-    let refused = subscribe(connect(grpc, client(&root, "flotilla-operator")))
+    // Who may look at the mesh may follow it too.
+    let viewer = subscribe(connect(grpc, client(&root, "flotilla-viewer"))).await;
+    assert_eq!(viewer.unwrap(), Revision::type_url());
+    let refused = subscribe(connect(grpc, client(&root, "default")))
         .await
         .unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
