@@ -360,14 +360,17 @@ impl Keeper {
                 return Err(format!("Citadel's answer does not hold: {error}"));
             }
         }
-        // What was heard of revocations stays.
+        // The bundle that was heard counts, with what it says of revocations, unless it is too old for the certificate: the roots of the
+        // answer have no number, and may be those of a replica that lags.
         let mut material = material;
-        if let Some(bundle) = &*self.out.bundle.borrow()
-            && same_roots(&bundle.roots.concat(), &material.roots)
-        {
-            material.crls = bundle.crls.concat();
-            if let Some(trust) = &*self.believed.borrow() {
-                identity = identity.with_trust(trust.clone());
+        if let Some(bundle) = &*self.out.bundle.borrow() {
+            let (roots, crls) = (bundle.roots.concat(), bundle.crls.concat());
+            let issued = identity.certificate().not_before() + BACKDATE;
+            if let Ok(trust) = read_trust(self.options.id.trust_domain().clone(), &roots, &crls)
+                && verifies(&identity, &trust, issued).is_ok()
+            {
+                (material.roots, material.crls) = (roots, crls);
+                identity = identity.with_trust(Arc::new(trust));
             }
         }
         Ok((material, identity))
@@ -496,11 +499,4 @@ fn root_of(material: &Material) -> Option<String> {
     let signed = |root: &&Certificate| chain.iter().any(|one| root.signed(one));
     let found = roots.roots().iter().find(signed);
     found.map(Certificate::fingerprint)
-}
-
-fn same_roots(one: &str, two: &str) -> bool {
-    match (Bundle::from_pem(one), Bundle::from_pem(two)) {
-        (Ok(one), Ok(two)) => one.roots() == two.roots(),
-        _ => false,
-    }
 }

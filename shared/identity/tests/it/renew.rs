@@ -322,6 +322,42 @@ async fn a_rotation_is_followed() {
     again.ends().await;
 }
 
+/// A replica that lags signs: what was heard of roots and revocations is not forgotten for what its answer says.
+#[tokio::test]
+async fn a_renewal_does_not_forget_the_bundle() {
+    let ca = TestCa::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("i");
+    let shift = Arc::new(AtomicI64::new(0));
+    let mut options = options(&ca, token(&ca), &path);
+    options.clock = Clock::new({
+        let shift = shift.clone();
+        move || now() + Span::seconds(shift.load(Ordering::Relaxed))
+    });
+    let mut running = start(options);
+    let first = running.first().await;
+    let domain = id("x").trust_domain().clone();
+    let roots = |i: &TlsIdentity| i.trust().bundle(&domain).unwrap().roots().len();
+    let list = ca.state(|state| {
+        let until = now() + Span::days(9);
+        pki::crl::build(&state.authority, &[], 1, now(), until).unwrap()
+    });
+    ca.tell(|bundle| {
+        bundle.generation += 1;
+        bundle.digest = "newer".into();
+        bundle.roots.push(root().certificate().to_pem());
+        bundle.crls = vec![list.to_pem()];
+    })
+    .await;
+    running.has(|i| roots(i) == 2).await;
+    // The answers' roots are one still.
+    shift.store(13 * 3600, Ordering::Relaxed);
+    let second = running.another(&first).await;
+    assert_eq!(roots(&second), 2);
+    running.ends().await;
+    assert_eq!(folder::read(&path).unwrap().crls, list.to_pem());
+}
+
 /// A restart with roots that were retired meanwhile: the file of roots helps.
 #[tokio::test]
 async fn a_service_that_missed_a_rotation_comes_back() {
