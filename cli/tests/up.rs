@@ -11,7 +11,7 @@
 mod support;
 
 use rustix::process::{Pid, Signal, kill_process};
-use support::{Up, flotilla, folder, network};
+use support::{Up, await_that, flotilla, folder, network};
 
 const V1: &str = "{host: reviews, subset: v1}";
 
@@ -26,6 +26,8 @@ fn a_user_tries_it(flags: &[&str], processes: usize) {
     assert_eq!(up.children().len(), processes, "{:?}", up.children());
     let page = up.page().1;
     assert!(page.contains("reviews v1") && !page.contains("★"), "{page}");
+    // Everything is spoken to over mutual TLS alone.
+    assert!(up.plaintext_is_refused(10), "productpage takes plaintext");
 
     // An edit is live, on the page and by the word of Pilot.
     up.edit("reviews.yaml", V1, "{host: reviews, subset: v3}");
@@ -70,8 +72,11 @@ fn a_user_tries_it(flags: &[&str], processes: usize) {
         .find(|(_, program)| program == "envoy")
         .unwrap();
     kill_process(Pid::from_raw(envoy).unwrap(), Signal::KILL).unwrap();
-    let ended = up.line("was ended by signal 9, and is started again");
-    assert!(ended.starts_with("the Envoy of "), "{ended}");
+    let ended = up.line("and is started again");
+    assert!(
+        ended.starts_with("the Envoy of ") && ended.contains(" ended with exit code 1, "),
+        "{ended}"
+    );
     up.page_with("reviews v2");
 
     assert!(up.ends_with_all_children(Signal::TERM).success());
@@ -79,12 +84,12 @@ fn a_user_tries_it(flags: &[&str], processes: usize) {
 
 #[test]
 fn one_process_serves_a_page_and_ends_with_everything_it_started() {
-    a_user_tries_it(&[], 13);
+    a_user_tries_it(&[], 20);
 }
 
 #[test]
 fn split_behaves_the_same() {
-    a_user_tries_it(&["--split"], 16);
+    a_user_tries_it(&["--split"], 24);
 }
 
 #[test]
@@ -115,6 +120,32 @@ fn the_commands_work_against_it() {
         "{clusters}"
     );
     assert!(run(&["wait", "--timeout", "30s"]).contains("live on 7 of 7 proxies"));
+
+    // Who is who, and an identity that is taken back and given again.
+    let secrets = run(&["pc", "secret", "reviews-v1"]);
+    let reviews = "spiffe://cluster.local/ns/default/sa/bookinfo-reviews";
+    assert!(
+        secrets.contains(reviews) && secrets.contains("ROOTCA"),
+        "{secrets}"
+    );
+    let status = run(&["ca", "status"]);
+    assert!(status.contains("self-signed"), "{status}");
+    assert!(run(&["ca", "journal", "--spiffe-id", reviews]).contains("join-token"));
+    run(&["ca", "revoke", "--spiffe-id", reviews, "--reason", "a test"]);
+    up.page_with("Reviews are not available");
+    run(&["ca", "lift", "1", "--reason", "a test"]);
+    up.page_with("reviews v1");
+    // Pilot had hung up on whoever has no identity.
+    await_that("all proxies are back", || {
+        run(&["proxy-status"]).lines().count() == 8
+    });
+    assert!(run(&["authz", "check", "reviews-v1"]).contains("No policy"));
+
+    // A rotation waits for what these proxies say.
+    run(&["ca", "rotate", "start"]);
+    await_that("acknowledgements of the new root", || {
+        run(&["ca", "rotate", "status"]).contains("7 of 7 proxies")
+    });
     assert_eq!(run(&["findings"]), "no findings\n");
     let (code, _, error) = flotilla(&["ps", "nobody"], &variables);
     assert!(code == 1 && error.contains("no proxy nobody"), "{error}");
@@ -128,7 +159,7 @@ fn the_commands_work_against_it() {
 fn killed_hard_it_leaves_nothing_behind() {
     let mut up = Up::start(&["--split"]);
     up.line(" live on 7/7 proxies");
-    assert_eq!(up.children().len(), 16);
+    assert_eq!(up.children().len(), 24);
     assert!(!up.ends_with_all_children(Signal::KILL).success());
 }
 

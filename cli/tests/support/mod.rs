@@ -126,6 +126,15 @@ impl Up {
         get(&format!("{}.1:8000", self.network), "/productpage")
     }
 
+    /// Whether the proxy before an application ends a connection that is spoken to in plaintext.
+    pub fn plaintext_is_refused(&self, host: u8) -> bool {
+        let mut stream = TcpStream::connect(format!("{}.{host}:9080", self.network)).unwrap();
+        let _ = stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        answer.is_empty()
+    }
+
     /// Waits until the page contains a text.
     #[track_caller]
     pub fn page_with(&self, text: &str) -> String {
@@ -137,13 +146,25 @@ impl Up {
         last.1
     }
 
-    /// Every process it started, by id and program.
+    /// Every process it started, and those that these started, by id and program.
     pub fn children(&self) -> BTreeSet<(i32, String)> {
-        processes()
-            .into_iter()
-            .filter(|process| process.parent == self.child.id() as i32)
-            .map(|process| (process.pid, process.program))
-            .collect()
+        let all = processes();
+        let mut parents = BTreeSet::from([self.child.id() as i32]);
+        let mut found = BTreeSet::new();
+        loop {
+            let next: Vec<&Process> = all
+                .iter()
+                .filter(|process| parents.contains(&process.parent))
+                .filter(|process| !parents.contains(&process.pid))
+                .collect();
+            if next.is_empty() {
+                return found;
+            }
+            for process in next {
+                parents.insert(process.pid);
+                found.insert((process.pid, process.program.clone()));
+            }
+        }
     }
 
     pub fn signal(&self, signal: Signal) {

@@ -443,19 +443,26 @@ fn pinned(
     arguments
 }
 
-/// Listeners that are elsewhere than the commands of `flotilla` expect, as variables for them.
-pub fn variables(plane: &Plane) -> Vec<String> {
+/// What is elsewhere than the commands of `flotilla` expect, as variables for them.
+pub fn variables(plane: &Plane, state: &State) -> Vec<String> {
     let found = [
         ("FLOTILLA_PILOT", PILOT[2], &plane.pilot),
         ("FLOTILLA_GALLEY", GALLEY[1], &plane.galley),
     ];
-    found
+    let mut variables: Vec<String> = found
         .into_iter()
         .filter_map(|(variable, (name, _, usual), addresses)| {
             let address = addresses.get(name)?;
             (address.port() != usual).then(|| format!("{variable}=https://{address}"))
         })
-        .collect()
+        .collect();
+    if state.shown != Path::new(".flotilla") {
+        let at = |path: &Path| state.show(path).display().to_string();
+        variables.push(format!("FLOTILLA_IDENTITY={}", at(&state.operator())));
+        let socket = state.dir.join("citadel/operator.sock");
+        variables.push(format!("FLOTILLA_CA_SOCKET={}", at(&socket)));
+    }
+    variables
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use super::args::{Args, Network};
 use super::identities::PLANE;
 use super::plane::{self, Plane};
 use super::revisions;
-use super::sample::{PAGE_PORT, WORKLOADS};
+use super::sample::{NAMESPACE, PAGE_PORT, WORKLOADS};
 use super::state::State;
 use super::words::{self, Banner, Refusal};
 use crate::client::{self, Service, Who};
@@ -103,8 +103,9 @@ impl Story {
             page: page.as_deref(),
             config: &state.shown_config(),
             logs: &state.show(&state.dir.join("logs")),
+            strict: (!args.no_sample).then_some(NAMESPACE),
             plane: &parts,
-            variables: &plane::variables(plane),
+            variables: &plane::variables(plane, state),
         });
         let expected = WORKLOADS.iter().map(|workload| workload.proxy());
         let service = |url, account| who.service(url, PLANE, account);

@@ -128,6 +128,8 @@ pub struct Banner<'a> {
     pub config: &'a Path,
     /// Logs.
     pub logs: &'a Path,
+    /// Namespace whose workloads take mutual TLS alone, as the sample's configuration says; none without sample.
+    pub strict: Option<&'a str>,
     /// Parts of the plane and where they are.
     pub plane: &'a [(&'a str, String)],
     /// Variables that the commands need.
@@ -150,6 +152,15 @@ pub fn banner(banner: &Banner<'_>) -> String {
     for (name, place) in banner.plane {
         row(name, place);
     }
+    row(
+        "mtls",
+        &match banner.strict {
+            Some(namespace) => format!(
+                "on: every proxy has a certificate of its own, and namespace {namespace} takes no plaintext (STRICT, in security.yaml)"
+            ),
+            None => "on: whatever an agent stands beside has a certificate of its own".to_owned(),
+        },
+    );
     // Commands look for the plane at its usual ports; where it is not there, they must be told.
     let prefix: String = banner
         .variables
@@ -159,7 +170,7 @@ pub fn banner(banner: &Banner<'_>) -> String {
     let flotilla = format!("{prefix}{}", banner.flotilla);
     if let Some(page) = banner.page {
         text.push_str(&format!(
-            "\nThree things to try, in another terminal:\n\n  \
+            "\nFour things to try, in another terminal:\n\n  \
              # send every reader to reviews v3, with red stars; then reload the page\n  \
              sed -i 's/subset: v1/subset: v3/' {config}/reviews.yaml\n  \
              curl -s {page} | grep -o 'reviews v.'\n\n  \
@@ -167,7 +178,10 @@ pub fn banner(banner: &Banner<'_>) -> String {
              sed -i 's/weight: 100/weight: lots/' {config}/reviews.yaml\n  \
              sed -i 's/weight: lots/weight: 100/' {config}/reviews.yaml\n\n  \
              # see who runs what\n  \
-             {flotilla} proxy-status\n"
+             {flotilla} proxy-status\n\n  \
+             # take the identity of reviews back: within a second nobody speaks with it; then give it back\n  \
+             {flotilla} ca revoke --spiffe-id spiffe://cluster.local/ns/default/sa/bookinfo-reviews --reason 'a try'\n  \
+             {flotilla} ca lift 1 --reason 'it was a try'\n"
         ));
     } else {
         text.push_str(&format!("\nWho is connected: {flotilla} proxy-status\n"));
