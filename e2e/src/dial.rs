@@ -3,10 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader,
+};
 use tokio_rustls::TlsConnector;
 
 use crate::certificates::{Certified, client_tls};
+use crate::client::Client;
 use crate::pods::Pods;
 
 /// How long a server may say nothing: one that waits for the rest of a hello says nothing more.
@@ -78,4 +81,19 @@ pub async fn mutual(
         Ok(Ok(stream)) => exchange(stream, REQUEST).await,
         Ok(Err(_)) | Err(_) => Vec::new(),
     }
+}
+
+/// What a server of bytes ([`crate::Backend::tcp`]) says to one line, `hi`; nothing if the connection is refused or closed before.
+pub async fn line(client: &Client) -> String {
+    let Ok(stream) = client.connect().await else {
+        return String::new();
+    };
+    let mut stream = BufReader::new(stream);
+    let mut said = String::new();
+    // The greeting, and the line.
+    if stream.write_all(b"hi\n").await.is_ok() && stream.read_line(&mut said).await.is_ok() {
+        said.clear();
+        let _ = stream.read_line(&mut said).await;
+    }
+    said.trim_end().to_owned()
 }
