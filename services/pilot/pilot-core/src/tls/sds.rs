@@ -6,7 +6,6 @@ use envoy_api::envoy::config::core::v3::{
     AggregatedConfigSource, ApiConfigSource, ApiVersion, ConfigSource, DataSource, GrpcService,
     config_source, data_source,
 };
-use envoy_api::envoy::extensions::transport_sockets::tls::v3::certificate_validation_context::SystemRootCerts;
 use envoy_api::envoy::extensions::transport_sockets::tls::v3::{
     CertificateValidationContext, CommonTlsContext, SdsSecretConfig, TlsCertificate,
 };
@@ -19,6 +18,9 @@ const AGENT: &str = "sds-grpc";
 const OWN: &str = "default";
 /// The mesh's roots.
 const ROOTS: &str = "ROOTCA";
+/// Where a proxy without agent has the roots of its system: Debian's place, which Envoy's images have. Where it is missing Envoy refuses the
+/// cluster. What Envoy calls `system_root_certs` it does not act on, and then it takes any certificate.
+const SYSTEM: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// How a proxy reads files and certificates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -155,12 +157,11 @@ impl Source {
         match (roots, self) {
             (Roots::Mesh, _) => Some(from_agent(ROOTS)),
             (Roots::File(path), Source::Agent) => Some(from_agent(format!("file-root:{path}"))),
-            (Roots::File("system"), Source::Direct) => {
-                context.system_root_certs = Some(SystemRootCerts {});
-                None
-            }
             (Roots::File(path), Source::Direct) => {
-                context.trusted_ca = Some(file(path));
+                context.trusted_ca = Some(file(match path {
+                    &"system" => SYSTEM,
+                    path => path,
+                }));
                 None
             }
             (Roots::Credential(name), _) => Some(match credential(name, true) {

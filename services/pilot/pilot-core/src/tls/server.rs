@@ -141,6 +141,7 @@ impl ServerTls {
             if roots.is_none() {
                 // The check refuses it. Here Envoy would take any certificate, whoever made it.
                 check.verify_certificate_hash = vec![NOBODY.to_owned()];
+                check.match_typed_subject_alt_names.clear();
             }
             if tls.insecure_skip_verify == Some(true) {
                 check.trust_chain_verification = TrustChainVerification::AcceptUntrusted as i32;

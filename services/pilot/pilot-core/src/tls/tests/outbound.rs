@@ -258,6 +258,12 @@ fn c082_tls_to_the_outside() {
         (by_host.as_str(), at(&common, "/validationContext").as_str()),
         ("-", "{}")
     );
+    // Without an agent Envoy reads the system's roots itself. Its own word for them, `system_root_certs`, checks nothing.
+    let (_, common) = made("", "mode: SIMPLE, sni: s.example", &sidecar("default"));
+    assert_eq!(
+        at(&common, "/validationContext"),
+        r#"{"trustedCa":{"filename":"/etc/ssl/certs/ca-certificates.crt"}}"#
+    );
     let mutual = "mode: MUTUAL, clientCertificate: /c, privateKey: /k, caCertificates: /r";
     let (_, common) = made("", mutual, &agent());
     assert_eq!(
@@ -269,8 +275,6 @@ fn c082_tls_to_the_outside() {
         at(&common, "/tlsCertificates/0/certificateChain/filename"),
         "/c"
     );
-    let (_, common) = made("", "mode: SIMPLE", &sidecar("default"));
-    assert_eq!(at(&common, "/validationContext/systemRootCerts"), "{}");
 }
 
 /// Case 43, C-083.
