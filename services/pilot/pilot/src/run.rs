@@ -23,11 +23,12 @@ use crate::args::{Args, JwksArgs};
 use crate::debounce::{Debounce, debounce};
 use crate::debug::Api;
 use crate::galley::GalleyOptions;
-use crate::jwks::{Fetcher, Guard};
+use crate::jwks::{Facts as _, Fetcher, Guard, Kept};
 use crate::metrics::Metrics;
 use crate::peers::Peers;
 use crate::planner::Planner;
 use crate::roster::Roster;
+use crate::trust::Servants;
 use crate::{files, galley, jwks, trust};
 
 /// After SIGTERM everything has ended within this.
@@ -204,6 +205,22 @@ async fn run_as(
         })?;
     }
     let kept = |name: &str| args.data_dir.as_ref().map(|dir| dir.join(name));
+    // Before any configuration: what it means depends on both.
+    let (serves, served) = watch::channel(None);
+    if let Some(own) = &own {
+        let servants = Servants {
+            planner: planner.clone(),
+            served: serves,
+            metrics: metrics.clone(),
+        };
+        let file = kept("trust.pb");
+        file.iter().for_each(|file| servants.begin(file));
+        let following = trust::follow(own.bundle(), file, servants, stop.clone());
+        tasks.spawn_infallible("trust", following);
+    }
+    let file = kept("jwks.json");
+    spawn_jwks(&args.jwks, file, &tasks, &planner, &metrics, &stop)?;
+
     if args.config_dir.is_empty() {
         let options = GalleyOptions {
             address: args.galley.clone(),
@@ -239,22 +256,6 @@ async fn run_as(
             files::follow(folders, options, planner.clone(), arrived, stop.clone()),
         );
     }
-
-    let (serves, served) = watch::channel(None);
-    if let Some(own) = &own {
-        tasks.spawn_infallible(
-            "trust",
-            trust::follow(
-                own.bundle(),
-                kept("trust.pb"),
-                planner.clone(),
-                serves,
-                metrics.clone(),
-                stop.clone(),
-            ),
-        );
-    }
-    spawn_jwks(&args.jwks, &tasks, &planner, &metrics, &stop)?;
 
     let peers = Peers::join(roster.clone(), bus, served).await?;
     tasks.spawn("peers", peers.clone().run(stop.clone()));
@@ -329,6 +330,7 @@ fn galley_over_tls(args: &Args, own: &Identity) -> Result<Channel, RunError> {
 
 fn spawn_jwks(
     args: &JwksArgs,
+    file: Option<PathBuf>,
     tasks: &Tasks,
     planner: &Planner,
     metrics: &Metrics,
@@ -343,11 +345,16 @@ fn spawn_jwks(
             what: "--jwks-extra-roots".into(),
             error,
         })?;
+    let kept = Kept::read(file);
+    let known = kept.facts();
+    if !known.is_empty() {
+        planner.take(known);
+    }
     tasks.spawn_infallible(
         "jwks",
         jwks::follow(
-            fetcher,
-            args.jwks_refresh_interval,
+            (fetcher, args.jwks_refresh_interval),
+            kept,
             planner.wanted_keys(),
             planner.clone(),
             metrics.clone(),

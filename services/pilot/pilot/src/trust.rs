@@ -80,35 +80,54 @@ impl ServedTrust {
 /// What is served now.
 pub type Served = watch::Receiver<Option<Arc<ServedTrust>>>;
 
-/// Hands every bundle to the planner, from the file at first; keeps the newest in the file, until `stop`.
-///
-/// A bundle without roots is none: it is left out, since nobody could be trusted by it.
-pub async fn follow(
-    mut bundles: watch::Receiver<Option<Arc<TrustBundle>>>,
-    file: Option<PathBuf>,
-    planner: Planner,
-    served: watch::Sender<Option<Arc<ServedTrust>>>,
-    metrics: Metrics,
-    stop: Stop,
-) {
-    let serve = |bundle: Arc<TrustBundle>| {
-        metrics.trust(bundle.generation);
+/// Whom bundles go to.
+#[derive(Clone)]
+pub struct Servants {
+    /// Tells proxies.
+    pub planner: Planner,
+    /// What is served now.
+    pub served: watch::Sender<Option<Arc<ServedTrust>>>,
+    /// Counters.
+    pub metrics: Metrics,
+}
+
+impl Servants {
+    fn serve(&self, bundle: Arc<TrustBundle>) {
+        self.metrics.trust(bundle.generation);
         let trust = Arc::new(ServedTrust::of(bundle));
-        served.send_replace(Some(trust.clone()));
-        planner.send(Command::Trust(trust));
-    };
-    if let Some(file) = &file {
+        self.served.send_replace(Some(trust.clone()));
+        self.planner.send(Command::Trust(trust));
+    }
+
+    /// Serves the bundle that was kept, if there is one. Comes before any configuration, or proxies would be told for a moment that nobody is
+    /// denied.
+    pub fn begin(&self, file: &Path) {
         match read(file) {
-            Ok(Some(bundle)) => serve(Arc::new(bundle)),
+            Ok(Some(bundle)) => self.serve(Arc::new(bundle)),
             Ok(None) => {}
             Err(error) => {
                 tracing::warn!(file = %file.display(), %error, "the kept trust bundle cannot be read");
             }
         }
     }
+}
+
+/// Hands every bundle on, and keeps the newest in the file, until `stop`.
+///
+/// A bundle without roots is none: it is left out, since nobody could be trusted by it.
+pub async fn follow(
+    mut bundles: watch::Receiver<Option<Arc<TrustBundle>>>,
+    file: Option<PathBuf>,
+    servants: Servants,
+    stop: Stop,
+) {
     loop {
         let newest = bundles.borrow_and_update().clone();
-        let known = served.borrow().as_ref().map(|s| s.bundle.digest.clone());
+        let known = servants
+            .served
+            .borrow()
+            .as_ref()
+            .map(|s| s.bundle.digest.clone());
         if let Some(bundle) = newest.filter(|b| !b.roots.is_empty())
             && known.as_ref() != Some(&bundle.digest)
         {
@@ -124,7 +143,7 @@ pub async fn follow(
             {
                 tracing::warn!(file = %file.display(), %error, "the trust bundle cannot be kept");
             }
-            serve(bundle);
+            servants.serve(bundle);
         }
         tokio::select! {
             () = stop.wait() => return,

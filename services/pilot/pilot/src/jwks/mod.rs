@@ -5,6 +5,7 @@
 
 mod fetch;
 mod guard;
+mod kept;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,7 @@ use crate::planner::{Command, Planner};
 
 pub use fetch::{FetchError, Fetcher, MAX_BODY};
 pub use guard::{Blocked, Guard};
+pub use kept::Kept;
 
 /// Most sources of a mesh. What is beyond is not fetched, which counts as failed.
 const MAX_SOURCES: usize = 1_000;
@@ -62,16 +64,17 @@ struct Entry {
     unused_since: Option<Instant>,
 }
 
-/// Fetches what `wanted` says until `stop`; keys that were had are fetched again after `refresh`.
+/// Fetches what `wanted` says until `stop`; keys that were had are fetched again after `refresh`. Begins with what was kept, which the mesh
+/// must know already, and keeps what it has.
 pub async fn follow(
-    fetcher: Fetcher,
-    refresh: Duration,
+    (fetcher, refresh): (Fetcher, Duration),
+    kept: Kept,
     mut wanted: watch::Receiver<Arc<BTreeSet<JwksSource>>>,
     facts: impl Facts,
     metrics: Metrics,
     stop: Stop,
 ) {
-    let mut known: BTreeMap<JwksSource, Entry> = BTreeMap::new();
+    let mut known: BTreeMap<JwksSource, Entry> = kept.entries(Instant::now());
     let mut running = JoinSet::new();
     let room = Arc::new(Semaphore::new(AT_ONCE));
     loop {
@@ -106,6 +109,7 @@ pub async fn follow(
                     && entry.learn(&source, result, refresh)
                 {
                     facts.take(vec![entry.fact(&source)]);
+                    kept.write(&known).await;
                 }
             }
             () = async {

@@ -316,9 +316,11 @@ async fn what_is_wanted_is_fetched_and_told_failing_closed() {
     let (wants, wanted) = watch::channel(Arc::new(BTreeSet::from([server.uri("/late")])));
     let (told, mut hears) = mpsc::unbounded_channel();
     let stop = Stop::new();
+    let folder = tempfile::tempdir().unwrap();
+    let file = || Some(folder.path().join("jwks.json"));
     let task = tokio::spawn(follow(
-        fetcher(),
-        Duration::from_secs(1200),
+        (fetcher(), Duration::from_secs(1200)),
+        Kept::read(file()),
         wanted,
         Told(told),
         Metrics::new(&Registry::new()).unwrap(),
@@ -335,10 +337,42 @@ async fn what_is_wanted_is_fetched_and_told_failing_closed() {
     wants.send_replace(Arc::default());
     assert_eq!(said(hears.recv().await.unwrap()), (name.clone(), None));
     wants.send_replace(Arc::new(BTreeSet::from([server.uri("/late")])));
-    assert_eq!(said(hears.recv().await.unwrap()), (name, Some(keys)));
+    let still = (name, Some(keys));
+    assert_eq!(said(hears.recv().await.unwrap()), still);
     assert_eq!(server.connections(), 2);
     stop.trigger();
     task.await.unwrap();
+    // The next Pilot tells them before it knows what is wanted, and then asks for them anew.
+    let facts = Kept::read(file()).facts();
+    assert_eq!(facts.into_iter().map(said).collect::<Vec<_>>(), [still]);
+    std::fs::write(folder.path().join("jwks.json"), "[{]").unwrap();
+    assert!(Kept::read(file()).facts().is_empty());
+    assert!(Kept::read(None).facts().is_empty());
+}
+
+/// What was kept stays until somebody says what is wanted, and while it cannot be fetched.
+#[tokio::test]
+async fn kept_keys_outlive_an_issuer_that_is_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("jwks.json");
+    let source = JwksSource::Uri("http://127.0.0.9:1/keys".into());
+    let jwks = MeshJwks {
+        source: source.clone(),
+        keys: Some(KEYS.into()),
+    };
+    std::fs::write(&file, serde_json::to_vec(&[jwks]).unwrap()).unwrap();
+    let kept = Kept::read(Some(file));
+    let mut known = kept.entries(Instant::now());
+    assert!(adopt(&mut known, &BTreeSet::new(), Instant::now()).is_empty());
+    let wanted = BTreeSet::from([source.clone()]);
+    let told = adopt(&mut known, &wanted, Instant::now());
+    let keys: Option<Arc<str>> = Some(KEYS.into());
+    let want = (source.key().name.to_string(), Some(keys));
+    assert_eq!(told.into_iter().map(said).collect::<Vec<_>>(), [want]);
+    let entry = known.get_mut(&source).unwrap();
+    let failed = fetcher().keys(&source).await;
+    assert!(!entry.learn(&source, failed, Duration::from_secs(1)));
+    assert!(entry.keys.is_some());
 }
 
 #[test]
