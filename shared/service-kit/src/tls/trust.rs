@@ -114,6 +114,12 @@ pub(super) fn verify_name(
     let leaf = EndEntityCert::try_from(first).map_err(|error| refused(error.to_string()))?;
     leaf.verify_is_valid_for_subject_name(name)
         .map_err(|error| refused(error.to_string()))?;
+    // Who it is by its SPIFFE ID is not asked for here, but if it was taken back by that, it was.
+    if let Err(error @ VerifyError::Revoked(_)) =
+        trust.verify(first, rest, Use::Server, offset_time(now))
+    {
+        return Err(Refused::Revoked(error));
+    }
     let mut reason = "no roots are known".to_owned();
     for domain in trust.domains() {
         let Some(bundle) = trust.bundle(domain) else {

@@ -228,8 +228,17 @@ async fn an_intermediate_counts_if_it_is_sent_along() {
 #[tokio::test]
 async fn a_client_knows_its_server() {
     let (ca, other) = (Ca::new("one.test"), Ca::new("one.test"));
-    let server = Server::with(ca.identity(&id("server"), &ca.trust()), Clients::Optional).await;
+    let identity = ca.identity(&id("server"), &ca.trust());
+    let taken_back = ca.trust_with(&ca.revokes(&[identity.certificate()]));
+    let server = Server::with(identity, Clients::Optional).await;
     let to = async |trust: Arc<Trust>, id| connect_to(server.addr, trust.into(), id).await;
+    for server in [
+        ServerId::spiffe(id("server")),
+        ServerId::name("citadel.test").unwrap(),
+    ] {
+        let error = to(taken_back.clone(), server).await.unwrap_err();
+        assert!(error.contains("Revoked"), "{error}");
+    }
     let error = to(ca.trust(), ServerId::spiffe(id("else")))
         .await
         .unwrap_err();
