@@ -179,6 +179,8 @@ async fn open_lite(path: &Path, migrations: &Migrator, private: bool) -> Result<
         .journal_mode(SqliteJournalMode::Wal)
         // A committed revision survives a power cut.
         .synchronous(SqliteSynchronous::Full)
+        // What is deleted is overwritten, a key that was destroyed above all.
+        .pragma("secure_delete", "fast")
         .busy_timeout(WAIT);
     let write = SqlitePoolOptions::new()
         .max_connections(1)
