@@ -81,9 +81,10 @@ pub fn lines(rotation: &Rotation) -> Vec<String> {
     let since = at(rotation.phase_since);
     let (old, new) = (short(&rotation.old_root), short(&rotation.new_root));
     let mut lines = match rotation.phase() {
-        Phase::Idle => {
-            return vec!["rotation       none; `flotilla ca rotate start` makes a new root".into()];
-        }
+        Phase::Idle => vec![
+            "rotation       none; `flotilla ca rotate start` makes a new root".into(),
+            acknowledged(rotation),
+        ],
         Phase::Distribute => vec![
             format!("rotation       distributing the new root since {since}{paused}"),
             acknowledged(rotation),
@@ -100,7 +101,9 @@ pub fn lines(rotation: &Rotation) -> Vec<String> {
             acknowledged(rotation),
         ],
     };
-    lines.push(format!("               from {old} to {new}"));
+    if rotation.phase() != Phase::Idle {
+        lines.push(format!("               from {old} to {new}"));
+    }
     for (what, names) in [
         ("waiting for", &rotation.pending),
         ("silent Pilots", &rotation.silent_pilots),
@@ -156,6 +159,20 @@ mod tests {
                 "blocked        waits",
             ]
         );
-        assert_eq!(lines(&Rotation::default()).len(), 1);
+        // Without a rotation, what of the bundle has arrived: a plugged-in authority is rotated by that.
+        let idle = Rotation {
+            acknowledged: 2,
+            total: 3,
+            pending: vec!["web-1.default".into()],
+            ..Rotation::default()
+        };
+        assert_eq!(
+            lines(&idle),
+            [
+                "rotation       none; `flotilla ca rotate start` makes a new root",
+                "               2 of 3 proxies have acknowledged the bundle",
+                "waiting for    web-1.default",
+            ]
+        );
     }
 }
