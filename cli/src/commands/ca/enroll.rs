@@ -71,6 +71,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         .map_or_else(|| citadel_of(&args.trust_domain), Ok)?;
     // Before the token is used up.
     make_folder(&args.out).with_context(|| format!("--out {}", args.out.display()))?;
+    identity::folder::check(&args.out).context("--out")?;
     let key = args.out.join("key.pem");
     ensure!(
         !key.exists(),
@@ -204,11 +205,12 @@ fn make_folder(folder: &Path) -> std::io::Result<()> {
 /// Whole or not at all.
 fn write(folder: &Path, name: &str, text: &str, mode: u32) -> anyhow::Result<()> {
     let (path, temp) = (folder.join(name), folder.join(format!(".{name}.tmp")));
+    // What somebody left there keeps its mode, or is a link.
+    let _ = std::fs::remove_file(&temp);
     let write = || {
         let mut file = std::fs::OpenOptions::new()
             .write(true)
-            .create(true)
-            .truncate(true)
+            .create_new(true)
             .mode(mode)
             .open(&temp)?;
         file.write_all(text.as_bytes())?;
