@@ -53,6 +53,9 @@ enum Command {
     /// Run a program that ends when its parent does
     #[command(hide = true)]
     Child(commands::child::Args),
+    /// Print an encoded bootstrap as JSON, for the agent
+    #[command(hide = true)]
+    PrintBootstrap,
 }
 
 fn main() -> ExitCode {
@@ -64,14 +67,19 @@ fn main() -> ExitCode {
         };
     }
     // It runs an Envoy, whose life is tied to the main thread, and has a runtime of its own size.
-    let args = match args.command {
-        Command::Agent(args) => {
-            return match agent::main(args.command) {
+    let of_agent = match args.command {
+        Command::Agent(args) => Ok(args.command),
+        Command::PrintBootstrap => Ok(agent::args::Command::PrintBootstrap),
+        command => Err(command),
+    };
+    let args = match of_agent {
+        Ok(command) => {
+            return match agent::main(command) {
                 Ok(code) => code,
                 Err(error) => fail(&error),
             };
         }
-        command => Args { command },
+        Err(command) => Args { command },
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -98,7 +106,7 @@ fn main() -> ExitCode {
             Command::Pilot(args) => commands::services::pilot(*args).await,
             Command::Galley(args) => commands::services::galley(*args).await,
             Command::Citadel(args) => commands::services::citadel(*args).await,
-            Command::Agent(_) | Command::Child(_) => {
+            Command::Agent(_) | Command::Child(_) | Command::PrintBootstrap => {
                 unreachable!("handled before there were threads")
             }
         }

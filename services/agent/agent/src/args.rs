@@ -31,6 +31,9 @@ pub enum Command {
     /// Run a program that ends when its parent does
     #[command(hide = true)]
     Child(ChildArgs),
+    /// Print an encoded bootstrap as JSON
+    #[command(hide = true)]
+    PrintBootstrap,
 }
 
 /// Kind of proxy.

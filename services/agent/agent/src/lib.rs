@@ -5,6 +5,7 @@
 //! then [`sds`] (secrets for Envoy), then [`xds`] (its way to Pilot).
 
 pub mod args;
+mod bootstrap;
 pub mod capture;
 pub mod dns;
 pub mod envoy;
@@ -33,6 +34,7 @@ use service_kit::Stop;
 pub fn main(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Child(args) => match request::child(&args)? {},
+        Command::PrintBootstrap => Ok(bootstrap::print()?),
         Command::Capture(args) => Ok(capture::run(*args)),
         Command::Proxy(args) => {
             args.init_logs()?;

@@ -11,6 +11,7 @@ use agent_core::drain::{self, Idle, Next, Plan};
 use agent_core::options::{OptionError, Options};
 use agent_core::paths::{Paths, SourceError, TooLong};
 use agent_core::{metrics as scraping, probes};
+use prost::Message as _;
 use service_kit::{Ready, Stop, Tasks};
 use tokio::time::sleep;
 
@@ -104,7 +105,15 @@ pub async fn run(args: ProxyArgs, stop: Stop) -> Result<ExitCode, RunError> {
     let quit = Stop::new();
     let ready = Ready::new(&stop);
     let tasks = Tasks::new(&end, &ready);
-    let started = start::start(&args, &options, &paths, &tasks, &ready, &stop, &quit).await?;
+    let started = tokio::select! {
+        started = start::start(&args, &options, &paths, &tasks, &ready, &stop, &quit) => started?,
+        // Before Envoy there is nothing to drain, whatever was waited for.
+        () = async { tokio::select! { () = stop.wait() => {}, () = quit.wait() => {} } } => {
+            end.trigger();
+            tasks.join(STOP_BOUND).await?;
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
 
     let override_text = match &options.envoy.bootstrap_override {
         Some(path) => {
@@ -115,12 +124,14 @@ pub async fn run(args: ProxyArgs, stop: Stop) -> Result<ExitCode, RunError> {
         None => None,
     };
     let file = paths.bootstrap(&options);
-    let json = bootstrap::json(&options, &started.places)?;
+    let encoded = bootstrap::bootstrap(&options, &started.places)?.encode_to_vec();
+    let json = crate::bootstrap::printed(&encoded)
+        .await
+        .map_err(about("the bootstrap"))?;
     if let Some(folder) = file.parent() {
         std::fs::create_dir_all(folder).map_err(about(folder.display().to_string()))?;
     }
-    identity::replace(&file, format!("{json:#}\n").as_bytes(), 0o640)
-        .map_err(about(file.display().to_string()))?;
+    identity::replace(&file, &json, 0o640).map_err(about(file.display().to_string()))?;
     let arguments = envoy::arguments(&options, file, override_text);
     let binary = binary(&args, &options, &paths);
     let mut envoy = Envoy::start(&binary, &arguments).map_err(about("Envoy"))?;
@@ -146,11 +157,12 @@ pub async fn run(args: ProxyArgs, stop: Stop) -> Result<ExitCode, RunError> {
     };
     envoy.stop().await;
     stop.trigger();
-    end.trigger();
-    let joined = tasks.join(STOP_BOUND).await;
+    // While they are still served they are ours: nobody else has taken their place.
     for path in &started.sockets {
         let _ = std::fs::remove_file(path);
     }
+    end.trigger();
+    let joined = tasks.join(STOP_BOUND).await;
     ended?;
     joined?;
     Ok(ExitCode::SUCCESS)

@@ -24,7 +24,6 @@ use envoy_api::envoy::extensions::transport_sockets::tls::v3::common_tls_context
 use envoy_api::envoy::extensions::transport_sockets::tls::v3::{
     CommonTlsContext, DownstreamTlsContext, SdsSecretConfig,
 };
-use serde_json::json;
 
 use super::parts::{envoy_grpc, extension, seconds, socket};
 use super::{Places, clusters};
@@ -160,15 +159,10 @@ fn listener(at: SocketAddr, name: &str, path: &str, cluster: &str, tls: bool) ->
 
 /// Best first: a client that takes several gets the first of them.
 fn compressors() -> Vec<HttpFilter> {
+    // None has a setting that is not at its default.
     let library = |kind: &str, message: &str| {
-        extension(
-            kind,
-            json!({
-                "@type": format!(
-                    "type.googleapis.com/envoy.extensions.compression.{kind}.compressor.v3.{message}"
-                ),
-            }),
-        )
+        let name = format!("envoy.extensions.compression.{kind}.compressor.v3.{message}");
+        extension(kind, &name, &())
     };
     [("brotli", "Brotli"), ("zstd", "Zstd"), ("gzip", "Gzip")]
         .into_iter()

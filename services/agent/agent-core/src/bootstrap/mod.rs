@@ -19,12 +19,14 @@ use envoy_api::envoy::config::bootstrap::v3::bootstrap::{DynamicResources, Stati
 use envoy_api::envoy::config::core::v3::{
     ApiConfigSource, ApiVersion, ConfigSource, api_config_source, config_source,
 };
+use envoy_api::envoy::extensions::bootstrap::internal_listener::v3::InternalListener;
 use envoy_api::type_url;
 use prost::Message as _;
 use serde_json::Value;
 
 use crate::options::Options;
 
+pub use clusters::reached_at;
 pub(crate) use listeners::inline;
 pub use node::ISTIO_VERSION;
 
@@ -78,25 +80,31 @@ pub fn bootstrap(options: &Options, places: &Places) -> Result<Bootstrap, Bootst
         stats_config: Some(stats::stats_config(options)),
         layered_runtime: Some(runtime::layered_runtime(options)?),
         overload_manager: Some(runtime::overload_manager(options)),
-        bootstrap_extensions: vec![parts::extension(
+        bootstrap_extensions: vec![envoy_api::any::extension(
             "envoy.bootstrap.internal_listener",
-            serde_json::json!({
-                "@type": "type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener",
-                "bufferSizeKb": 64,
-            }),
+            &InternalListener {
+                buffer_size_kb: Some(64),
+            },
         )],
         admin: Some(listeners::admin(places)),
         ..Bootstrap::default()
     })
 }
 
-/// The bootstrap as Envoy reads it.
+/// The bootstrap as Envoy reads it. Costs what [`print`] does.
 ///
 /// # Errors
 /// See [`BootstrapError`].
 pub fn json(options: &Options, places: &Places) -> Result<Value, BootstrapError> {
-    let bytes = bootstrap(options, places)?.encode_to_vec();
-    let mut value = envoy_api::json::to_json(type_url::BOOTSTRAP, &bytes)
+    print(&bootstrap(options, places)?.encode_to_vec())
+}
+
+/// An encoded bootstrap as JSON. Needs the descriptors of all that Envoy knows, 45 MB that the process then keeps: for one that ends soon.
+///
+/// # Errors
+/// See [`BootstrapError`].
+pub fn print(bytes: &[u8]) -> Result<Value, BootstrapError> {
+    let mut value = envoy_api::json::to_json(type_url::BOOTSTRAP, bytes)
         .map_err(|error| BootstrapError::Print(error.to_string()))?;
     if let Some(object) = value.as_object_mut() {
         // A file holds nothing but a bootstrap: Envoy knows no type there.

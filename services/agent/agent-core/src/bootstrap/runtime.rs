@@ -5,7 +5,7 @@ use envoy_api::envoy::config::bootstrap::v3::{LayeredRuntime, RuntimeLayer};
 use envoy_api::envoy::config::overload::v3::{OverloadManager, ResourceMonitor, resource_monitor};
 use prost_types::value::Kind;
 use prost_types::{Struct, Value as Proto};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{BootstrapError, parts};
 use crate::options::Options;
@@ -89,10 +89,10 @@ pub(super) fn overload_manager(options: &Options) -> OverloadManager {
         resource_monitors: vec![ResourceMonitor {
             name: "envoy.resource_monitors.global_downstream_max_connections".into(),
             config_type: Some(resource_monitor::ConfigType::TypedConfig(parts::any(
-                json!({
-                    "@type": "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
-                    "maxActiveDownstreamConnections": limit.to_string(),
-                }),
+                "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+                &parts::DownstreamConnections {
+                    max_active_downstream_connections: limit,
+                },
             ))),
         }],
         ..OverloadManager::default()

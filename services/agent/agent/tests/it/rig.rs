@@ -134,17 +134,35 @@ impl Setup {
         command
     }
 
-    /// Starts it; returns when Envoy is being started.
-    pub async fn start(self) -> Agent {
-        let ports = self.root.path().join("ports");
-        let mut child = self
-            .command()
+    fn spawn(&self) -> Child {
+        self.command()
             .arg("--ports-file")
-            .arg(&ports)
+            .arg(self.root.path().join("ports"))
             .stderr(File::create(self.root.path().join("stderr")).unwrap())
             .stdout(File::create(self.root.path().join("stdout")).unwrap())
             .spawn()
-            .unwrap();
+            .unwrap()
+    }
+
+    /// Starts it, without waiting for anything: addresses are those that were asked for.
+    pub fn begin(self) -> Agent {
+        let at = |port: u16| SocketAddr::new(self.ip, port);
+        Agent {
+            child: self.spawn(),
+            ip: self.ip,
+            status: at(15_020),
+            admin: at(15_000),
+            health: at(15_021),
+            prometheus: at(15_090),
+            dns: None,
+            root: self.root,
+        }
+    }
+
+    /// Starts it; returns when Envoy is being started.
+    pub async fn start(self) -> Agent {
+        let ports = self.root.path().join("ports");
+        let mut child = self.spawn();
         let deadline = Instant::now() + PATIENCE;
         let text = loop {
             if let Ok(text) = std::fs::read(&ports) {

@@ -296,6 +296,33 @@ async fn another_server_of_secrets_keeps_the_socket() {
     other.abort();
 }
 
+/// Whatever is waited for before Envoy starts, SIGTERM ends it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_waits_for_roots_can_be_ended() {
+    // Somebody else has the identity, so Pilot is asked with a token, by roots that are not there yet.
+    let pilot = super::pilot::Pilot::plain().await;
+    let setup = Setup::new().pilots(&[pilot.address.to_string()]);
+    let folder = setup.root.path().to_owned();
+    let socket = folder.join("var/run/secrets/workload-spiffe-uds/socket");
+    std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
+    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+    let other = tonic::transport::Server::builder()
+        .add_service(envoy_api::envoy::service::discovery::v3::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer::new(pilot.clone()))
+        .serve_with_incoming(tokio_stream::wrappers::UnixListenerStream::new(listener));
+    let other = tokio::spawn(other);
+    let mut agent = setup.begin();
+    agent
+        .until("it waits", async || {
+            agent.logs().contains("roots cannot be read; waiting")
+        })
+        .await;
+    agent.signal("TERM");
+    assert_eq!(agent.ended().await.code(), Some(0));
+    assert!(!agent.logs().contains("Envoy is started"));
+    assert!(socket.exists());
+    other.abort();
+}
+
 /// Case 28: what is no socket is not deleted; another name without a server is an error.
 #[tokio::test(flavor = "multi_thread")]
 async fn sockets_that_are_none_stop_the_agent() {
