@@ -1,8 +1,9 @@
 //! One scrape of Envoy, the agent and the application.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use agent_core::bootstrap::reached_at;
 use agent_core::metrics::{
     MAX_OF_ONE, MAX_OF_SEVERAL, Merged, Part, ScrapeTarget, TEXT, accept, merge,
 };
@@ -20,6 +21,8 @@ pub const TIMEOUT: &str = "x-prometheus-scrape-timeout-seconds";
 pub struct Scraper {
     /// Envoy's listener of metrics.
     pub envoy: SocketAddr,
+    /// Loopback, of the pod's family: where the application is scraped.
+    pub loopback: IpAddr,
     /// The application's.
     pub targets: Vec<ScrapeTarget>,
     /// The agent's own.
@@ -35,10 +38,7 @@ impl Scraper {
         let bound = bound.map_or(PATIENCE, |seconds| {
             Duration::from_secs_f64(seconds.min(120.0))
         });
-        let mut at = self.envoy;
-        if at.ip().is_unspecified() {
-            at.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        }
+        let at = reached_at(self.envoy);
         let timeout = bound.as_secs_f64().to_string();
         let wanted = accept(accepted, self.targets.len());
         let envoy = self.part(
@@ -55,7 +55,7 @@ impl Scraper {
             _ => MAX_OF_SEVERAL,
         };
         let applications = self.targets.iter().map(|target| {
-            let at = SocketAddr::from((Ipv4Addr::LOCALHOST, target.port));
+            let at = SocketAddr::new(self.loopback, target.port);
             self.part(
                 "application",
                 at,

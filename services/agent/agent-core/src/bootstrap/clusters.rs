@@ -1,6 +1,6 @@
 //! Static clusters: the agent's sockets, and Envoy's own administration.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use envoy_api::any::pack;
 use envoy_api::envoy::config::cluster::v3::circuit_breakers::Thresholds;
@@ -37,8 +37,8 @@ pub(super) const XDS: &str = "xds-grpc";
 
 pub(super) fn clusters(places: &Places) -> Vec<Cluster> {
     let mut found = vec![
-        plain(ADMIN, socket(local(places.admin))),
-        plain(AGENT, socket(local(places.agent))),
+        plain(ADMIN, socket(reached_at(places.admin))),
+        plain(AGENT, socket(reached_at(places.agent))),
         grpc(SDS, pipe(&places.sds)),
         xds(places),
     ];
@@ -52,10 +52,13 @@ pub(super) fn clusters(places: &Places) -> Vec<Cluster> {
     found
 }
 
-/// What listens everywhere is reached on loopback.
-fn local(mut at: SocketAddr) -> SocketAddr {
+/// Where a listener of this machine is reached: one of all interfaces on loopback, of its own family, as Envoy's listeners of IPv6 take no IPv4.
+pub fn reached_at(mut at: SocketAddr) -> SocketAddr {
     if at.ip().is_unspecified() {
-        at.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        at.set_ip(match at {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
     }
     at
 }

@@ -127,6 +127,50 @@ fn a_pod_of_both_families_listens_on_both() {
     );
 }
 
+/// Messages that are encoded here by hand are those that Envoy knows.
+#[test]
+fn extensions_are_what_their_names_say() {
+    let limit = "{runtimeValues: {overload.global_downstream_max_connections: '10'}}";
+    let found = made(&[("PROXY_CONFIG", limit)], &places());
+    assert_eq!(
+        found["overloadManager"]["resourceMonitors"][0]["typedConfig"],
+        serde_json::json!({
+            "@type": "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+            "maxActiveDownstreamConnections": "10",
+        })
+    );
+    assert_eq!(
+        found["bootstrapExtensions"][0]["typedConfig"]["bufferSizeKb"],
+        64
+    );
+    let filters = &found["staticResources"]["listeners"][0]["filterChains"][0]["filters"][0]["typedConfig"]
+        ["httpFilters"];
+    assert_eq!(
+        filters[0]["typedConfig"]["compressorLibrary"],
+        serde_json::json!({
+            "name": "brotli",
+            "typedConfig": {"@type": "type.googleapis.com/envoy.extensions.compression.brotli.compressor.v3.Brotli"},
+        })
+    );
+}
+
+#[test]
+fn the_agent_is_reached_by_the_family_it_listens_on() {
+    let at = |agent: &str| {
+        let places = Places {
+            agent: agent.parse().unwrap(),
+            ..places()
+        };
+        let found = made(&[], &places);
+        found["staticResources"]["clusters"][1]["loadAssignment"]["endpoints"][0]["lbEndpoints"][0]
+            ["endpoint"]["address"]["socketAddress"]["address"]
+            .clone()
+    };
+    assert_eq!(at("0.0.0.0:15020"), "127.0.0.1");
+    assert_eq!(at("[::]:15020"), "::1");
+    assert_eq!(at("127.77.0.1:15020"), "127.77.0.1");
+}
+
 #[test]
 fn buckets_of_histograms_come_from_the_annotation() {
     let annotations = |text: &str| {

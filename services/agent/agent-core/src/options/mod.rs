@@ -111,7 +111,7 @@ pub struct DnsOptions {
 /// What the status port does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatusOptions {
-    /// `STATUS_ADDRESS`. Default every interface and `statusPort`.
+    /// `STATUS_ADDRESS`. Default every interface, of each family that the pod has, and `statusPort`.
     pub address: SocketAddr,
     /// `ISTIO_KUBE_APP_PROBERS`: JSON, see [`crate::probes`].
     pub probers: Option<String>,
@@ -171,9 +171,10 @@ pub fn read(sources: &Sources<'_>) -> Result<Options, Vec<OptionError>> {
     let node = node::read(&mut reader, sources, pod, &config, &domain);
     let only_v6 = node.addresses.iter().all(IpAddr::is_ipv6);
     let envoy = envoy(&mut reader, &config, only_v6);
-    let every = |port| every(port, only_v6);
+    // One of IPv6 takes IPv4 as well.
+    let any_v6 = node.addresses.iter().any(IpAddr::is_ipv6);
     let status = StatusOptions {
-        address: reader.address("STATUS_ADDRESS", every(config.status_port)),
+        address: reader.address("STATUS_ADDRESS", every(config.status_port, any_v6)),
         probers: reader.text("ISTIO_KUBE_APP_PROBERS").map(str::to_owned),
         prometheus: reader
             .text("ISTIO_PROMETHEUS_ANNOTATIONS")
@@ -217,9 +218,9 @@ pub fn read(sources: &Sources<'_>) -> Result<Options, Vec<OptionError>> {
     })
 }
 
-/// Every interface, of the family that the pod has.
-fn every(port: u16, only_v6: bool) -> SocketAddr {
-    match only_v6 {
+/// Every interface.
+fn every(port: u16, v6: bool) -> SocketAddr {
+    match v6 {
         true => (Ipv6Addr::UNSPECIFIED, port).into(),
         false => (Ipv4Addr::UNSPECIFIED, port).into(),
     }

@@ -244,3 +244,13 @@ fn a_pod_with_ipv6_alone_listens_there() {
         ["[::1]:15000", "[::]:15021", "[::]:15020"]
     );
 }
+
+/// Kubernetes asks by the first address, of whichever family.
+#[test]
+fn a_pod_of_both_families_is_probed_by_both() {
+    for ips in ["fd00::7,10.0.0.7", "10.0.0.7,fd00::7"] {
+        let found = options(&[("INSTANCE_IP", ips)]);
+        assert_eq!(found.status.address.to_string(), "[::]:15020", "{ips}");
+        assert_eq!(found.envoy.status.to_string(), "0.0.0.0:15021", "{ips}");
+    }
+}

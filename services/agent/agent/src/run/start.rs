@@ -225,10 +225,13 @@ fn start_status(
         None => Vec::new(),
     };
     let pod = options.node.addresses[0];
-    let host = match (options.status.probe_localhost, pod) {
-        (false, pod) => pod,
-        (true, IpAddr::V4(_)) => Ipv4Addr::LOCALHOST.into(),
-        (true, IpAddr::V6(_)) => Ipv6Addr::LOCALHOST.into(),
+    let loopback: IpAddr = match pod {
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    let host = match options.status.probe_localhost {
+        false => pod,
+        true => loopback,
     };
     Ok(Status::new(Parts {
         admin: Admin(places.admin),
@@ -237,6 +240,7 @@ fn start_status(
         prober: Prober::new(host)?,
         scraper: Scraper {
             envoy: places.prometheus,
+            loopback,
             targets,
             metrics: metrics.clone(),
         },
@@ -331,7 +335,17 @@ async fn start_dns(
     }
     let text = machine::optional(&resolver).map_err(about(resolver.display().to_string()))?;
     let also = dns::other_family(at);
-    let own: Vec<SocketAddr> = [Some(at), also].into_iter().flatten().collect();
+    let mut own: Vec<SocketAddr> = [Some(at), also].into_iter().flatten().collect();
+    if at.ip().is_unspecified() {
+        // It answers at every address of this machine.
+        let addresses = options.node.addresses.iter().copied();
+        let loopback = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        own.extend(
+            addresses
+                .chain(loopback)
+                .map(|ip| SocketAddr::new(ip, at.port())),
+        );
+    }
     let resolver = Resolver::parse(&text.unwrap_or_default(), &own);
     let (sender, received) = watch::channel(None);
     let (tables, table) = watch::channel(None);
@@ -349,12 +363,12 @@ async fn start_dns(
         is_first: at.port() == 53,
         metrics: metrics.clone(),
     };
-    tasks.spawn("dns", answers.clone().serve(sockets, end.clone()));
+    tasks.spawn_infallible("dns", answers.clone().serve(sockets, end.clone()));
     // A machine need not have the other family.
     if let Some(other) = also
         && let Ok(sockets) = dns::bind(other).await
     {
-        tasks.spawn("dns-other", answers.serve(sockets, end));
+        tasks.spawn_infallible("dns-other", answers.serve(sockets, end));
     }
     Ok(Some(Names { sender, table }))
 }
