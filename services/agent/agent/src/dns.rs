@@ -17,10 +17,12 @@ use tokio::time::timeout;
 
 use crate::metrics::Metrics;
 
-/// Questions and connections that are dealt with at once.
+/// Questions over UDP that are dealt with at once, and connections.
 const MOST: usize = 1024;
 /// A connection may be silent for this long.
 const IDLE: Duration = Duration::from_secs(10);
+/// After an error of a socket.
+const PAUSE: Duration = Duration::from_millis(100);
 /// Attempts to find a port that is free for both protocols.
 const ATTEMPTS: u32 = 16;
 
@@ -104,27 +106,30 @@ pub struct Dns {
 
 impl Dns {
     /// Answers on `sockets` until `stop`.
-    ///
-    /// # Errors
-    /// A socket broke.
-    pub async fn serve(self, sockets: Sockets, stop: Stop) -> io::Result<()> {
-        let places = Arc::new(Semaphore::new(MOST));
+    pub async fn serve(self, sockets: Sockets, stop: Stop) {
+        // Places of their own: connections that say nothing do not keep questions over UDP waiting.
+        let [questions, connections] = [(); 2].map(|()| Arc::new(Semaphore::new(MOST)));
         let udp = Arc::new(sockets.udp);
         tokio::select! {
-            () = stop.wait() => Ok(()),
-            ended = self.udp(&udp, &places) => ended,
-            ended = self.tcp(&sockets.tcp, &places) => ended,
+            () = stop.wait() => {}
+            () = self.udp(&udp, &questions) => {}
+            () = self.tcp(&sockets.tcp, &connections) => {}
         }
     }
 
-    async fn udp(&self, socket: &Arc<UdpSocket>, places: &Arc<Semaphore>) -> io::Result<()> {
+    async fn udp(&self, socket: &Arc<UdpSocket>, places: &Arc<Semaphore>) {
         let mut buffer = vec![0; usize::from(u16::MAX)];
         loop {
             let (length, peer) = match socket.recv_from(&mut buffer).await {
                 Ok(received) => received,
                 // A client that went away before its answer.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => continue,
-                Err(error) => return Err(error),
+                // No reason to end the proxy.
+                Err(error) => {
+                    tracing::warn!(%error, "cannot receive a question, trying again");
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
             };
             // Too many at once: the client asks again.
             let Ok(place) = places.clone().try_acquire_owned() else {
@@ -141,16 +146,16 @@ impl Dns {
         }
     }
 
-    async fn tcp(&self, listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<()> {
+    async fn tcp(&self, listener: &TcpListener, places: &Arc<Semaphore>) {
         loop {
             let Ok(place) = places.clone().acquire_owned().await else {
-                return Ok(());
+                return;
             };
             let stream = match listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection, trying again");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    tokio::time::sleep(PAUSE).await;
                     continue;
                 }
             };
@@ -181,10 +186,13 @@ impl Dns {
         self.metrics.dns_requests.inc();
         let table = self.table.borrow().clone();
         let random = rand::random();
-        let decided = match &table {
-            None if self.is_first => Answer::Forward,
-            table => answer(question, table.as_deref(), transport, random),
+        // What is no question is not passed on either: an empty table knows no name.
+        let empty = Table::default();
+        let table = match &table {
+            None if self.is_first => Some(&empty),
+            table => table.as_deref(),
         };
+        let decided = answer(question, table, transport, random);
         match decided {
             Answer::Reply(reply) => Some(reply),
             Answer::Drop => None,

@@ -181,6 +181,33 @@ async fn names_are_answered_over_both_protocols() {
     );
 }
 
+/// At the port that programs ask by themselves others are asked before the table has come: with questions alone, and never the agent itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_server_passes_on_questions_and_nothing_else() {
+    let server = system_server().await;
+    let setup = Setup::new()
+        .pilots(&["http://127.0.0.1:1".into()])
+        .var("ISTIO_META_DNS_CAPTURE", "true");
+    let at = SocketAddr::new(setup.ip, 53);
+    let setup = setup.arg("--dns-addr", &at.to_string());
+    setup.write(
+        "etc/resolv.conf",
+        &format!("nameserver {}\nnameserver {}\n", at.ip(), server.ip()),
+    );
+    let agent = setup.start().await;
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    for noise in [&b""[..], b"x", b"\x00\x07\x01"] {
+        socket.send_to(noise, at).await.unwrap();
+    }
+    let known = question("known.test.", RecordType::A);
+    for reply in [over_udp(at, &known).await, over_tcp(at, &known).await] {
+        assert_eq!(addresses(&reply), ["5 192.0.2.53"]);
+    }
+    assert!(!agent.logs().contains("panicked"), "{}", agent.logs());
+    let passed_on = "istio_agent_dns_upstream_requests_total";
+    assert_eq!(agent.metric(passed_on).await, 2.0);
+}
+
 /// Case 35: a second stream of Envoy's ends the first one; names are not for Envoy, and acknowledged by the agent.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_newest_stream_counts_and_names_stay_here() {
