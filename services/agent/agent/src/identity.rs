@@ -15,6 +15,7 @@ use agent_core::trust::Teller;
 use identity::{CaClient, FolderIdentity, Material, Proof, RenewOptions, Renewer, accounts};
 use mesh_api::citadel::TrustBundle;
 use mesh_types::{SpiffeId, TrustDomain, WorkloadId};
+use pki::crl::Crl;
 use pki::{KeyType, PrivateKey, Renewal};
 use service_kit::tls::{Identities, ServerId, TlsIdentity, Trust, read_trust};
 use service_kit::{Ready, Stop};
@@ -316,6 +317,24 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     written
 }
 
+/// The revocation lists of a file, `None` if it is not there or empty. Something else in `ROOTCA` would make Envoy reject whom it trusts as well.
+fn read_crl(path: &Path) -> Result<Option<String>, String> {
+    let bytes = match read_file(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.to_string()),
+    };
+    let text = String::from_utf8(bytes).map_err(|_| "is no text".to_owned())?;
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    let lists = Crl::all_from_pem(&text).map_err(|error| error.to_string())?;
+    if lists.is_empty() {
+        return Err("there is none in it".to_owned());
+    }
+    Ok(Some(lists.iter().map(Crl::to_pem).collect()))
+}
+
 /// Follows a revocation list beside the control plane's root, until `stop`.
 pub async fn follow_crl(
     path: PathBuf,
@@ -325,14 +344,10 @@ pub async fn follow_crl(
 ) {
     let mut files = watch_files(vec![path.clone()], debounce);
     loop {
-        match read_file(&path).map(String::from_utf8) {
-            Ok(Ok(text)) => trust.take_crl(Some(text)),
-            Ok(Err(_)) => {
-                tracing::warn!(path = %path.display(), "is no revocation list; the one before stays")
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => trust.take_crl(None),
+        match read_crl(&path) {
+            Ok(crl) => trust.take_crl(crl),
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "cannot be read; the list before stays")
+                tracing::warn!(path = %path.display(), error, "no revocation list can be read; the one before stays");
             }
         }
         tokio::select! {

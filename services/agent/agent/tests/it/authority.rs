@@ -75,6 +75,15 @@ impl Root {
         (leaf.to_pem(), key.to_pkcs8_pem().to_string())
     }
 
+    /// A revocation list without entries.
+    pub fn crl(&self) -> String {
+        let now = time::OffsetDateTime::from(SystemTime::now());
+        let until = now + time::Duration::days(1);
+        pki::crl::build(&self.signer, &[], 1, now, until)
+            .unwrap()
+            .to_pem()
+    }
+
     /// An identity that believes these roots.
     pub fn identity(&self, id: &SpiffeId, roots: &str) -> Identities {
         let (chain, key) = self.issue(id, Duration::from_secs(86_400));

@@ -163,7 +163,7 @@ async fn roots_in_istios_way_are_trusted_besides() {
     assert!(all.contains(&other.pem()) && all.contains(&authority.roots()));
 }
 
-/// A mounted revocation list goes to Envoy, for leaves alone.
+/// A mounted revocation list goes to Envoy, for leaves alone. What is none does not: Envoy would take no root any more.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mounted_revocation_list_is_served() {
     let authority = Authority::start().await;
@@ -175,10 +175,27 @@ async fn a_mounted_revocation_list_is_served() {
         .await;
     let mut stream = Asking::for_secret(&agent.secrets(), "ROOTCA").await;
     assert_eq!(roots(stream.take().await).1, "");
-    let list = "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n";
-    super::rig::write(&agent.path("var/run/secrets/istio/crl/ca-crl.pem"), list);
-    assert_eq!(
-        roots(stream.take().await),
-        (authority.roots(), list.to_owned())
-    );
+    let file = agent.path("var/run/secrets/istio/crl/ca-crl.pem");
+    for none in [
+        "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n",
+        "soon",
+    ] {
+        let told = agent
+            .logs()
+            .matches("no revocation list can be read")
+            .count();
+        super::rig::write(&file, none);
+        agent
+            .until("it is told", async || {
+                agent
+                    .logs()
+                    .matches("no revocation list can be read")
+                    .count()
+                    > told
+            })
+            .await;
+    }
+    let list = authority.root().crl();
+    super::rig::write(&file, &list);
+    assert_eq!(roots(stream.take().await), (authority.roots(), list));
 }
