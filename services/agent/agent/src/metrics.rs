@@ -12,6 +12,8 @@ const CSR: &str = "csr";
 #[derive(Clone)]
 pub struct Metrics {
     registry: Registry,
+    /// Those of the process, with the agent's name before theirs: the application, scraped together with it, has such as well.
+    process: Registry,
     /// Requests of Envoy's that went to Pilot.
     pub xds_requests: IntCounter,
     /// Responses of Pilot's.
@@ -95,7 +97,8 @@ impl Metrics {
     /// A name is taken: a mistake of this program.
     pub fn new() -> prometheus::Result<Metrics> {
         let registry = Registry::new();
-        service_kit::register_process_metrics(&registry)?;
+        let process = Registry::new_custom(Some("istio_agent".to_owned()), None)?;
+        service_kit::register_process_metrics(&process)?;
         let counter = |name: &str, help: &str| {
             let counter = IntCounter::new(name, help)?;
             registry.register(Box::new(counter.clone()))?;
@@ -161,6 +164,7 @@ impl Metrics {
             cert_expiry,
             authority: Authority::new(&registry)?,
             registry,
+            process,
         })
     }
 
@@ -183,7 +187,9 @@ impl Metrics {
     /// One cannot be printed.
     pub fn text(&self) -> prometheus::Result<Vec<u8>> {
         let mut text = Vec::new();
-        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        for registry in [&self.registry, &self.process] {
+            TextEncoder::new().encode(&registry.gather(), &mut text)?;
+        }
         Ok(text)
     }
 }

@@ -83,9 +83,15 @@ fn lines(part: &[u8], body: &mut Vec<u8>, mut each: impl FnMut(&[u8], &mut Vec<u
     }
 }
 
-/// A line of OpenMetrics as text: without its end mark, units and exemplars.
+/// Types that text has no word for; one of them makes a scraper refuse everything.
+const OPEN_TYPES: [&[u8]; 4] = [b" unknown", b" info", b" stateset", b" gaugehistogram"];
+
+/// A line of OpenMetrics as text: without its end mark, units, exemplars, and types of its own.
 fn text_of_open(line: &[u8], body: &mut Vec<u8>) {
     if line.is_empty() || line == b"# EOF" || line.starts_with(b"# UNIT ") {
+        return;
+    }
+    if line.starts_with(b"# TYPE ") && OPEN_TYPES.iter().any(|kind| line.ends_with(kind)) {
         return;
     }
     let mut end = line.len();

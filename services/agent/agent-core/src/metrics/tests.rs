@@ -85,6 +85,14 @@ fn the_application_comes_last_and_its_format_counts() {
         all,
         (TEXT, &format!("{text}a 1\nb 2\n")),
     );
+    check(
+        &[part(
+            OPEN_METRICS,
+            "# TYPE a info\na_info{v=\"1\"} 1\n# TYPE b unknown\nb 2\n# EOF\n",
+        )],
+        "text/plain",
+        (TEXT, &format!("{text}a_info{{v=\"1\"}} 1\nb 2\n")),
+    );
     check(&[], all, (TEXT, text));
     assert_eq!(accept(Some(all), 1), all);
     assert_eq!(accept(Some(all), 2), TEXT);

@@ -108,6 +108,18 @@ async fn metrics_of_all_three_come_in_one_answer() {
     assert!(at("envoy_server_state") < at("istio_agent_scrapes_total"));
     assert!(at("istio_agent_scrapes_total") < at("app_requests 7"));
     assert!(text.contains("app_asked{accept=\"text/plain\",timeout=\"3\"} 1"));
+    // Names that the application has too are the application's.
+    assert!(text.contains("\nistio_agent_process_cpu_seconds_total "));
+    let process = text.lines().filter(|line| line.starts_with("process_"));
+    assert_eq!(process.collect::<Vec<_>>(), Vec::<&str>::new());
+    let mut types: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("# TYPE "))
+        .collect();
+    types.sort_unstable();
+    let all = types.len();
+    types.dedup();
+    assert_eq!(types.len(), all);
     serving.abort();
     let _ = serving.await;
     let failures = "istio_agent_scrape_failures_total{type=\"application\"}";
