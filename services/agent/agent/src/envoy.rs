@@ -134,7 +134,12 @@ impl Admin {
     ///
     /// # Errors
     /// There is none.
-    pub async fn ask(&self, method: &str, path: &str) -> Result<Answer, AskError> {
+    pub async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        patience: Duration,
+    ) -> Result<Answer, AskError> {
         let host = self.0.to_string();
         let request = Ask {
             method,
@@ -143,7 +148,7 @@ impl Admin {
             headers: &[],
             most: MAX_ANSWER,
             beyond: Beyond::Refuse,
-            patience: PATIENCE,
+            patience,
         };
         ask(self.0, &request).await
     }
@@ -153,7 +158,7 @@ impl Admin {
     /// # Errors
     /// Why there is none.
     pub async fn text(&self, method: &str, path: &str) -> Result<String, String> {
-        match self.ask(method, path).await {
+        match self.ask(method, path, PATIENCE).await {
             Ok(answer) if answer.status == 200 => Ok(answer.text()),
             Ok(answer) => Err(format!("{path}: status {}", answer.status)),
             Err(error) => Err(format!("{path}: {error}")),

@@ -1,17 +1,21 @@
 //! `agent wait`, `agent request`, `agent child`: commands beside a running agent.
 
 use std::convert::Infallible;
+use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use crate::args::{ChildArgs, RequestArgs, WaitArgs};
 use crate::envoy::{Admin, MAX_ANSWER};
 use crate::http::{Ask, Beyond, ask};
+
+/// How long Envoy's administration may take: what it says of a big mesh is big.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until the proxy is ready: exit code 0, or 1 if it is not in time.
 ///
@@ -76,10 +80,8 @@ pub async fn request(args: &RequestArgs) -> anyhow::Result<ExitCode> {
         at = ([127, 0, 0, 1], port).into();
     }
     let path = format!("/{}", args.path.trim_start_matches('/'));
-    let asked = timeout(Duration::from_secs(60), Admin(at).ask(&method, &path)).await;
-    let answer = asked
-        .context("no answer within 60 s")?
-        .with_context(|| format!("{at}{path} (at most {MAX_ANSWER} bytes)"))?;
+    let asked = Admin(at).ask(&method, &path, PATIENCE).await;
+    let answer = asked.with_context(|| format!("{at}{path} (at most {MAX_ANSWER} bytes)"))?;
     if answer.status != 200 {
         bail!(
             "{at}{path}: status {}: {}",
@@ -87,7 +89,11 @@ pub async fn request(args: &RequestArgs) -> anyhow::Result<ExitCode> {
             answer.text().trim()
         );
     }
-    print!("{}", answer.text());
+    match std::io::stdout().write_all(&answer.body) {
+        // Whoever reads it has enough: `| head`.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+        written => written?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 
