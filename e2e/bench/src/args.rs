@@ -90,6 +90,10 @@ pub struct Args {
     #[arg(long = "hot", value_name = "DIR", requires = "address")]
     pub hot_dir: Option<PathBuf>,
 
+    /// Serve xDS over mutual TLS, with an authority of our own, instead of plaintext
+    #[arg(long, conflicts_with = "address")]
+    pub tls: bool,
+
     /// ISTIO_VERSION of the proxies
     #[arg(long, value_name = "VERSION", default_value = "1.29.6")]
     pub istio_version: String,

@@ -1,7 +1,6 @@
 //! One proxy's connection: TCP, HTTP/2, one ADS stream.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
@@ -13,12 +12,12 @@ use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 use hyper::{HeaderMap, Request};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use crate::args::Variant;
 use crate::catalog::Catalogs;
+use crate::door::Door;
 use crate::session::Session;
 use crate::tally::Tally;
 use crate::wire::Deframer;
@@ -58,7 +57,7 @@ pub struct Client {
     /// Which of the fleet it is.
     pub index: usize,
     /// Where the server is.
-    pub address: SocketAddr,
+    pub door: Door,
     /// Which protocol it speaks.
     pub variant: Variant,
     /// Its encoded node.
@@ -88,13 +87,12 @@ impl Client {
     }
 
     async fn stream(&self, started: Instant, configured: &mut bool) -> anyhow::Result<()> {
-        let tcp = TcpStream::connect(self.address).await.context("connect")?;
-        tcp.set_nodelay(true)?;
+        let wire = self.door.connect().await?;
         let (mut sender, connection) =
             hyper::client::conn::http2::Builder::new(TokioExecutor::new())
                 .initial_stream_window_size(STREAM_WINDOW)
                 .initial_connection_window_size(CONNECTION_WINDOW)
-                .handshake(TokioIo::new(tcp))
+                .handshake(TokioIo::new(wire))
                 .await
                 .context("handshake")?;
         // Ends by itself when `sender` and the stream are gone.
@@ -115,7 +113,7 @@ impl Client {
         };
         let request = Request::post(format!(
             "http://{}/envoy.service.discovery.v3.AggregatedDiscoveryService/{method}",
-            self.address
+            self.door.address
         ))
         .header("content-type", "application/grpc")
         .header("te", "trailers")

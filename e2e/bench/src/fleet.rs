@@ -1,6 +1,5 @@
 //! Many clients at once, and waiting until they have nothing more to tell.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::args::Variant;
 use crate::client::{Client, Shared};
+use crate::door::Door;
 use crate::tally::Tally;
 
 /// How often the fleet is looked at.
@@ -26,7 +26,7 @@ pub struct Fleet {
 
 impl Fleet {
     /// Starts one client for each node, all at once.
-    pub fn start(address: SocketAddr, variant: Variant, nodes: Vec<Bytes>) -> Fleet {
+    pub fn start(door: &Door, variant: Variant, nodes: Vec<Bytes>) -> Fleet {
         let shared = Arc::<Shared>::default();
         let size = nodes.len();
         let mut clients = JoinSet::new();
@@ -34,7 +34,7 @@ impl Fleet {
             clients.spawn(
                 Client {
                     index,
-                    address,
+                    door: door.clone(),
                     variant,
                     node,
                     shared: shared.clone(),
@@ -107,7 +107,7 @@ impl Fleet {
 /// # Errors
 /// It took longer than `limit`.
 pub async fn await_cluster(
-    address: SocketAddr,
+    door: &Door,
     node: Bytes,
     name: String,
     limit: Duration,
@@ -116,7 +116,7 @@ pub async fn await_cluster(
     let (found, mut seen) = mpsc::unbounded_channel();
     let client = Client {
         index: 0,
-        address,
+        door: door.clone(),
         variant: Variant::Sotw,
         node,
         shared: shared.clone(),
@@ -129,7 +129,8 @@ pub async fn await_cluster(
     if outcome.is_err() {
         let tally = shared.tally();
         bail!(
-            "no cluster {name} at {address} after {limit:?}; refused: {:?}; so far {:?}",
+            "no cluster {name} at {} after {limit:?}; refused: {:?}; so far {:?}",
+            door.address,
             tally.refused,
             tally.by_kind
         );

@@ -9,6 +9,7 @@ mod args;
 mod ca;
 mod catalog;
 mod client;
+mod door;
 mod fleet;
 mod folders;
 mod gates;
@@ -34,6 +35,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 
 use crate::args::{Args, Command, Variant, name_of};
+use crate::ca::{Authority, Root};
 use crate::folders::Folders;
 use crate::measure::{Measured, measure};
 use crate::rows::Row;
@@ -136,9 +138,19 @@ async fn one(args: &Args, work: &Path, row: Row, variant: Variant) -> anyhow::Re
         Some(program) => program.clone(),
         None => std::env::current_exe()?.with_file_name("flotilla"),
     };
-    let own = Own {
+    let mut own = Own {
         program,
         args: args.server_arg.clone(),
+        tls: None,
+    };
+    let authority = if args.tls {
+        let authority = Authority::start(args.server.as_deref(), Root::Ec).await?;
+        own.args
+            .extend(authority.identity_of_pilot(&at("identity")).await?);
+        own.tls = Some(authority.proxy().await?);
+        Some(authority)
+    } else {
+        None
     };
     let server = Server::start(&own, &folders, &at("mesh.yaml"), work.path()).await?;
     let measured = measure(args, &server, &folders, row, variant)
@@ -150,5 +162,8 @@ async fn one(args: &Args, work: &Path, row: Row, variant: Variant) -> anyhow::Re
             error.context(format!("the server said: {}", tail.join("\n")))
         });
     server.end().await;
+    if let Some(authority) = authority {
+        authority.end().await;
+    }
     measured
 }

@@ -107,13 +107,7 @@ pub async fn measure(
     .to_lowercase();
     folders.load(&workload, &tag)?;
     let sentinel = format!("outbound|8080||{}", probe_host(&tag));
-    await_cluster(
-        server.address,
-        probe(&common),
-        sentinel,
-        args.connect_timeout,
-    )
-    .await?;
+    await_cluster(&server.door, probe(&common), sentinel, args.connect_timeout).await?;
     rest(&mut clocks.server).await?;
     let (after_load, _) = clocks.read()?;
     let mut run = Run {
@@ -169,7 +163,7 @@ impl Run<'_> {
     async fn connect(&mut self, nodes: Vec<Bytes>) -> anyhow::Result<Fleet> {
         let before = self.clocks.read()?;
         let started = Instant::now();
-        let fleet = Fleet::start(self.server.address, self.variant, nodes);
+        let fleet = Fleet::start(&self.server.door, self.variant, nodes);
         fleet.configured(self.args.connect_timeout).await?;
         let seen = fleet.settled(self.args.quiet, self.args.quiet).await;
         let delays = seen.configured.values().copied().collect();

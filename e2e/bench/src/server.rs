@@ -4,12 +4,14 @@ use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
+use crate::door::Door;
 use crate::folders::Folders;
 
 /// How long our own server may take until it listens.
@@ -18,7 +20,7 @@ const START: Duration = Duration::from_secs(30);
 /// A server under measurement. One that was started here ends when this is dropped.
 pub struct Server {
     /// Where it serves ADS.
-    pub address: SocketAddr,
+    pub door: Door,
     /// Its process.
     pub pid: u32,
     child: Option<Child>,
@@ -31,13 +33,15 @@ pub struct Own {
     pub program: PathBuf,
     /// More arguments.
     pub args: Vec<String>,
+    /// How it is spoken to, if over TLS.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
 }
 
 impl Server {
     /// A server that runs already.
     pub fn running(address: SocketAddr, pid: u32) -> Server {
         Server {
-            address,
+            door: Door { address, tls: None },
             pid,
             child: None,
         }
@@ -91,7 +95,7 @@ impl Server {
         let deadline = Instant::now() + START;
         let address = loop {
             if let Ok(text) = fs::read_to_string(&ports) {
-                break address(&text)?;
+                break address(&text, own.tls.is_some())?;
             }
             if let Some(status) = child.try_wait()? {
                 bail!(
@@ -105,7 +109,10 @@ impl Server {
             sleep(Duration::from_millis(10)).await;
         };
         Ok(Server {
-            address,
+            door: Door {
+                address,
+                tls: own.tls.clone(),
+            },
             pid,
             child: Some(child),
         })
@@ -119,9 +126,9 @@ impl Server {
     }
 }
 
-fn address(ports: &str) -> anyhow::Result<SocketAddr> {
+fn address(ports: &str, tls: bool) -> anyhow::Result<SocketAddr> {
     let ports: serde_json::Value = serde_json::from_str(ports)?;
-    let grpc = ports["grpc"]
+    let grpc = ports[if tls { "grpc-tls" } else { "grpc" }]
         .as_str()
         .context("no grpc address in the ports file")?;
     Ok(grpc.parse()?)
@@ -134,9 +141,9 @@ mod tests {
     #[test]
     fn the_ports_file_says_where_ads_is() {
         assert_eq!(
-            address(r#"{"grpc":"127.0.0.1:40123","http":"127.0.0.1:1"}"#).unwrap(),
+            address(r#"{"grpc":"127.0.0.1:40123","http":"127.0.0.1:1"}"#, false).unwrap(),
             "127.0.0.1:40123".parse().unwrap()
         );
-        assert!(address("{}").is_err());
+        assert!(address("{}", false).is_err());
     }
 }

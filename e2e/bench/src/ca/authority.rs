@@ -1,6 +1,6 @@
 //! A Citadel of our own, and callers that it knows.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,13 +25,14 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tonic::transport::Endpoint;
 
-use super::{Args, Known, Root};
+use super::{Known, Root};
 use crate::process::CpuMeter;
 
 /// How long it may take to start.
 const START: Duration = Duration::from_secs(30);
 const ISSUER: &str = "https://issuer.bench";
 const AUDIENCE: &str = "istio-ca";
+const PILOT: &str = "spiffe://cluster.local/ns/istio-system/sa/istio-pilot-service-account";
 const CITADEL: &str = "spiffe://cluster.local/ns/istio-system/sa/istio-citadel-service-account";
 
 /// A running Citadel. It ends when this is dropped.
@@ -59,9 +60,12 @@ pub struct Caller {
 
 impl Authority {
     /// Starts it and waits until it issues.
-    pub async fn start(args: &Args, root: Root) -> anyhow::Result<Authority> {
-        let program = match &args.server {
-            Some(program) => program.clone(),
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn start(program: Option<&Path>, root: Root) -> anyhow::Result<Authority> {
+        let program = match program {
+            Some(program) => program.to_owned(),
             None => std::env::current_exe()?.with_file_name("flotilla"),
         };
         let folder = tempfile::tempdir()?;
@@ -130,6 +134,44 @@ impl Authority {
     /// Ends it.
     pub async fn end(mut self) {
         let _ = self.child.kill().await;
+    }
+
+    /// Arguments of a Pilot that gets its identity from here, and takes any proxy of ours whatever its node says: a fleet shares one
+    /// certificate.
+    ///
+    /// # Errors
+    /// There is no token.
+    pub async fn identity_of_pilot(&self, folder: &Path) -> anyhow::Result<Vec<String>> {
+        let token = self.folder.path().join("pilot-token");
+        std::fs::write(&token, self.join_token(&SpiffeId::parse(PILOT)?).await?)?;
+        let at = |path: &Path| path.display().to_string();
+        let arguments = [
+            ("--ca-addr", self.address.clone()),
+            (
+                "--ca-root",
+                at(&self.folder.path().join("data/root-cert.pem")),
+            ),
+            ("--join-token-file", at(&token)),
+            ("--identity-dir", at(folder)),
+            ("--secure-grpc-addr", "127.0.0.1:0".to_owned()),
+            ("--xds-identity-check", "false".to_owned()),
+        ];
+        let words = arguments.into_iter();
+        Ok(words
+            .flat_map(|(flag, value)| [flag.to_owned(), value])
+            .collect())
+    }
+
+    /// How proxies speak to that Pilot.
+    ///
+    /// # Errors
+    /// There is no certificate for them.
+    pub async fn proxy(&self) -> anyhow::Result<Arc<rustls::ClientConfig>> {
+        let caller = self.by_certificate(0).await?;
+        let pilot = ServerId::spiffe(SpiffeId::parse(PILOT)?);
+        let mut config = tls::client_config(caller.tls, pilot);
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(Arc::new(config))
     }
 
     /// Callers with identities of their own.

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 
 use crate::args::name_of;
-use authority::Authority;
+pub use authority::Authority;
 use load::Load;
 use report::Line;
 
@@ -88,7 +88,7 @@ pub async fn run(args: &Args) -> anyhow::Result<bool> {
     println!("{}", report::HEAD);
     let mut lines = Vec::new();
     for root in &args.roots {
-        let authority = Authority::start(args, *root).await?;
+        let authority = Authority::start(args.server.as_deref(), *root).await?;
         for known_by in &args.known_by {
             let callers = authority.callers(*known_by, args.callers).await?;
             for connections in &args.connections {
