@@ -1,20 +1,19 @@
 //! The rules of checked settings, in Istio's chains and order.
 
+mod dns;
+mod tproxy;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::rule::{Chain, Family, Is, Match, Owner, Ports, Rule, Ruleset, Table, Target};
-use super::settings::{Cidrs, Inbound, Mode, OUTBOUND_MARK, OwnerGroups, Settings};
+use super::settings::{Cidrs, Inbound, Mode, OwnerGroups, Settings};
 use super::surroundings::Surroundings;
 use super::value::Interface;
 
-/// Where the agent answers DNS.
-const AGENT_DNS: u16 = 15_053;
+/// Port of name servers.
 const DNS: u16 = 53;
-/// Connections of the agent's own questions, and of the application's.
-const AGENT_ZONE: u16 = 1;
-const APPLICATION_ZONE: u16 = 2;
 
 /// Rules of both versions of IP; none of either if it is not captured.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -108,7 +107,7 @@ impl<'a> Builder<'a> {
         self.inbound();
         self.outbound();
         if self.captures_dns() {
-            self.dns();
+            self.redirect_dns();
         }
         self.rules
     }
@@ -128,12 +127,6 @@ impl<'a> Builder<'a> {
 
     fn mangle(&mut self, chain: Chain, matching: Match, target: Target) {
         self.add(Table::Mangle, chain, matching, target);
-    }
-
-    /// Whether the family has questions to capture.
-    fn captures_dns(&self) -> bool {
-        let none = self.servers.as_ref().is_some_and(Vec::is_empty);
-        self.dns && !none
     }
 
     fn captures_inbound(&self) -> bool {
@@ -201,86 +194,6 @@ impl<'a> Builder<'a> {
                 }
             }
         }
-    }
-
-    fn inbound_by_routing(&mut self) {
-        let mark = self.settings.tproxy_mark;
-        let (inbound, divert) = (Chain::IstioInbound, Chain::IstioDivert);
-        self.mangle(divert, any(), Target::Mark(mark));
-        self.mangle(divert, any(), Target::Accept);
-        let to_proxy = Target::Tproxy {
-            port: self.settings.inbound_port,
-            mark,
-            family: self.family,
-        };
-        let not_local = tcp().not_to(self.loopback);
-        self.mangle(Chain::IstioTproxy, not_local, to_proxy);
-        self.mangle(Chain::Prerouting, tcp(), Target::Go(inbound));
-
-        // The proxy's own packets: marked as captured, to the application, and anything else on loopback but what the proxy sends to the
-        // pod's own address, which is captured once more as inbound.
-        let lo = loopback_interface();
-        self.mangle(inbound, tcp().marked(Is::So(mark)), Target::Return);
-        let passthrough = Match {
-            source: Some(self.passthrough),
-            input: lo.clone(),
-            ..tcp()
-        };
-        self.mangle(inbound, passthrough, Target::Return);
-        let local = Match {
-            input: lo.clone(),
-            ..tcp().marked(Is::Not(OUTBOUND_MARK))
-        };
-        self.mangle(inbound, local, Target::Return);
-
-        match &self.settings.inbound {
-            Inbound::AllBut(ports) => {
-                for port in ports {
-                    self.mangle(inbound, tcp_to(port.get()), Target::Return);
-                }
-                self.divert(tcp());
-            }
-            Inbound::Only(ports) => {
-                for port in ports {
-                    self.divert(tcp_to(port.get()));
-                }
-            }
-        }
-
-        self.mangle(
-            Chain::Prerouting,
-            tcp().marked(Is::So(mark)),
-            Target::SaveMark,
-        );
-        let local = Match {
-            output: lo.clone(),
-            ..tcp().marked(Is::So(mark))
-        };
-        self.mangle(Chain::Output, local, Target::Return);
-        for owner in self.proxy_owners() {
-            let to_self = Match {
-                output: lo.clone(),
-                owners: vec![Is::So(owner)],
-                ..tcp().not_to(self.loopback)
-            };
-            self.mangle(Chain::Output, to_self, Target::Mark(OUTBOUND_MARK));
-        }
-        let connected = Match {
-            connection_mark: Some(mark),
-            ..tcp()
-        };
-        self.mangle(Chain::Output, connected, Target::RestoreMark);
-    }
-
-    /// Packets of connections that the proxy has go to it, new ones are offered to it.
-    fn divert(&mut self, ports: Match) {
-        let known = Match {
-            states: Some("RELATED,ESTABLISHED"),
-            ..ports.clone()
-        };
-        let inbound = Chain::IstioInbound;
-        self.mangle(inbound, known, Target::Go(Chain::IstioDivert));
-        self.mangle(inbound, ports, Target::Go(Chain::IstioTproxy));
     }
 
     fn proxy_owners(&self) -> impl Iterator<Item = Owner> + use<> {
@@ -432,55 +345,6 @@ impl<'a> Builder<'a> {
                 matching: from(interface),
                 target: Target::Return,
             });
-        }
-    }
-
-    fn dns(&mut self) {
-        let servers: Vec<Option<IpNet>> = match &self.servers {
-            None => vec![None],
-            Some(nets) => nets.iter().copied().map(Some).collect(),
-        };
-        let (output, inbound) = (Chain::IstioOutputDns, Chain::IstioInbound);
-        let raw = Table::Raw;
-        for &server in &servers {
-            let destination = server.map(Is::So);
-            for ports in [Ports::TcpTo(Is::So(DNS)), Ports::UdpTo(DNS)] {
-                let question = Match {
-                    destination,
-                    ports: Some(ports),
-                    ..any()
-                };
-                self.nat(output, question, Target::Redirect(AGENT_DNS));
-            }
-        }
-
-        // Two tables of connections: an answer to the agent's question is not taken for one to the application's.
-        self.add(raw, Chain::Output, any(), Target::Go(output));
-        for owner in self.proxy_owners() {
-            let own = |ports| Match {
-                ports: Some(ports),
-                owners: vec![Is::So(owner)],
-                ..any()
-            };
-            let (question, answer) = (own(Ports::UdpTo(DNS)), own(Ports::UdpFrom(AGENT_DNS)));
-            self.add(raw, output, question, Target::Zone(AGENT_ZONE));
-            self.add(raw, output, answer, Target::Zone(APPLICATION_ZONE));
-        }
-        for &server in &servers {
-            let question = Match {
-                destination: server.map(Is::So),
-                ..udp_to(DNS)
-            };
-            self.add(raw, output, question, Target::Zone(APPLICATION_ZONE));
-        }
-        self.add(raw, Chain::Prerouting, any(), Target::Go(inbound));
-        for &server in &servers {
-            let answer = Match {
-                source: server,
-                ports: Some(Ports::UdpFrom(DNS)),
-                ..any()
-            };
-            self.add(raw, inbound, answer, Target::Zone(AGENT_ZONE));
         }
     }
 
