@@ -4,7 +4,9 @@ pub mod jwks;
 pub mod kubernetes;
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 
+use citadel_core::limits::{Limits, Rate};
 use citadel_core::policy::impersonation::{self, ImpersonationRefusal, TrustedAccounts};
 use citadel_core::policy::jwt::{self, JwtRule};
 use citadel_core::policy::kubernetes::Clusters;
@@ -13,14 +15,58 @@ use citadel_core::policy::{
 };
 use citadel_core::revocation::serial_form;
 use mesh_types::{SpiffeId, TrustDomain};
+use parking_lot::Mutex;
 use service_kit::tls::Peer;
 use time::OffsetDateTime;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 
 use crate::ledger::{Ledger, TokenError};
 use crate::metrics::Metrics;
 use jwks::Keys;
 use kubernetes::Reviewer;
+
+/// Join tokens that are none which one address may send.
+const WRONG: Rate = Rate {
+    per_second: NonZeroU32::new(20).unwrap(),
+    burst: NonZeroU32::new(500).unwrap(),
+};
+
+/// Addresses whose wrong join tokens are counted.
+const ADDRESSES: usize = 10_000;
+
+/// Join tokens that are looked up at once: whoever makes them up must not take every connection to the database.
+const AT_ONCE: usize = 2;
+
+/// What keeps made-up join tokens from the database.
+pub struct Guesses {
+    wrong: Mutex<Limits<IpAddr>>,
+    places: Semaphore,
+    start: Instant,
+}
+
+impl Default for Guesses {
+    fn default() -> Guesses {
+        Guesses {
+            wrong: Mutex::new(Limits::new(WRONG, None, ADDRESSES)),
+            places: Semaphore::new(AT_ONCE),
+            start: Instant::now(),
+        }
+    }
+}
+
+impl Guesses {
+    /// Whether a token of this address is looked up.
+    fn allow(&self, address: IpAddr) -> bool {
+        self.wrong.lock().would_take(&address, self.start.elapsed())
+    }
+
+    /// One was none.
+    fn wrong(&self, address: IpAddr) {
+        self.wrong.lock().take(address, self.start.elapsed());
+    }
+}
 
 /// Every authenticator that is configured.
 pub struct Callers {
@@ -30,6 +76,8 @@ pub struct Callers {
     pub aliases: Vec<TrustDomain>,
     /// Where join tokens are kept.
     pub ledger: Ledger,
+    /// Who sent join tokens that are none.
+    pub guesses: Guesses,
     /// The issuer whose JWTs are taken, and its keys.
     pub jwt: Option<(JwtRule, Keys)>,
     /// The Kubernetes API server.
@@ -70,7 +118,7 @@ impl Callers {
         match bearer(values) {
             Err(why) => attempts.malformed(why),
             Ok(None) => {}
-            Ok(Some(Bearer::Join(token))) => match self.join(&token, now).await {
+            Ok(Some(Bearer::Join(token))) => match self.join(&token, address, now).await {
                 Ok(caller) => return Ok(caller),
                 Err(why) => attempts.refused(Attestation::JoinToken, why),
             },
@@ -88,14 +136,34 @@ impl Callers {
     }
 
     /// Whoever a join token was made for. It is used up later, with the certificate's entry in the journal.
-    async fn join(&self, token: &JoinToken, now: OffsetDateTime) -> Result<Caller, Refusal> {
+    async fn join(
+        &self,
+        token: &JoinToken,
+        address: IpAddr,
+        now: OffsetDateTime,
+    ) -> Result<Caller, Refusal> {
         let unknown = || Refusal::JoinToken(token.id().to_owned());
+        let guesses = &self.guesses;
+        // The semaphore is never closed.
+        let place = guesses.places.acquire().await;
+        let place = place.map_err(|error| Refusal::NotNow(error.to_string()))?;
+        // After waiting: of those that came at once, the first may have been wrong.
+        if !guesses.allow(address) {
+            self.metrics.limited_address();
+            return Err(Refusal::NotNow(format!(
+                "{address} sends too many join tokens that are none"
+            )));
+        }
         let found = self.ledger.redeem_token(token.expose(), now).await;
+        drop(place);
         let grant = found.map_err(|error| match error {
             TokenError::Store(error) => {
                 Refusal::NotNow(format!("join tokens cannot be looked up: {error}"))
             }
-            TokenError::Invalid | TokenError::TooMany => unknown(),
+            TokenError::Invalid | TokenError::TooMany => {
+                guesses.wrong(address);
+                unknown()
+            }
         })?;
         let identity = SpiffeId::parse(&grant.spiffe_id).map_err(|_| unknown())?;
         policy::join(&identity, grant.id, grant.node, &self.trust_domain)
@@ -136,7 +204,7 @@ impl Callers {
         None
     }
 
-    /// The identity that the caller asks for, if it may.
+    /// The identity that the caller asks for, if it may, and the node of both.
     ///
     /// # Errors
     /// See [`ImpersonationRefusal`].
@@ -145,7 +213,7 @@ impl Callers {
         caller: &Caller,
         requested: &str,
         metadata: &MetadataMap,
-    ) -> Result<SpiffeId, ImpersonationRefusal> {
+    ) -> Result<(SpiffeId, String), ImpersonationRefusal> {
         let cluster = self.clusters.choose(&clusters(metadata));
         let cluster = cluster.map_err(|_| ImpersonationRefusal::Cluster)?;
         let domains: Vec<TrustDomain> = std::iter::once(&self.trust_domain)
@@ -164,7 +232,8 @@ impl Callers {
         let found = api.pod(own.namespace(), &pod.name).await.map_err(not_now)?;
         let node = impersonation::node(caller, found.as_ref())?;
         let pods = api.pods(wanted.namespace(), wanted.service_account(), node);
-        impersonation::authorize(&wanted, node, &pods.await.map_err(not_now)?)
+        let identity = impersonation::authorize(&wanted, node, &pods.await.map_err(not_now)?)?;
+        Ok((identity, node.to_owned()))
     }
 }
 

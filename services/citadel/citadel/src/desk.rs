@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use citadel_core::issue::{self, Issued, Policy, Request};
-use citadel_core::journal::{Entry, Event};
+use citadel_core::journal::{Entry, Event, Linked};
 use citadel_core::limits::{Limits, Verdict};
 use citadel_core::names::ControlPlane;
 use citadel_core::policy::Caller;
@@ -77,6 +77,13 @@ struct Memory {
     nodes: Mutex<Remembered<String, String>>,
 }
 
+/// The node that a certificate was issued to, of the entries about it: that it was revoked or lifted tells nothing of nodes.
+fn node_of(found: Vec<Linked>) -> String {
+    let mut entries = found.into_iter().map(|found| found.entry);
+    let issued = entries.find(|entry| entry.event == Event::Issued);
+    issued.map(|entry| entry.node).unwrap_or_default()
+}
+
 impl Desk {
     /// A desk.
     pub fn new(
@@ -128,7 +135,7 @@ impl Desk {
                 "too many requests, try again later",
             ));
         }
-        let identity = self.for_whom(&caller, metadata, wish).await?;
+        let (identity, caller) = self.for_whom(caller, metadata, wish).await?;
         let caller = self.with_node(caller).await?;
         let chain = self.issue(&caller, &identity, wish, now).await?;
         self.metrics.issued(started.elapsed().as_secs_f64());
@@ -157,24 +164,27 @@ impl Desk {
         Ok(caller)
     }
 
-    /// Whom the certificate is for: the caller, or whom it may ask for.
+    /// Whom the certificate is for: the caller, or whom it may ask for. And the caller with the node it was found on.
     async fn for_whom(
         &self,
-        caller: &Caller,
+        caller: Caller,
         metadata: &MetadataMap,
         wish: Wish<'_>,
-    ) -> Result<SpiffeId, Status> {
+    ) -> Result<(SpiffeId, Caller), Status> {
         if wish.impersonated.is_empty() {
-            return Ok(caller.identity.clone());
+            return Ok((caller.identity.clone(), caller));
         }
         let asked = self
             .callers
-            .impersonate(caller, wish.impersonated, metadata);
-        asked.await.map_err(|reason| {
+            .impersonate(&caller, wish.impersonated, metadata);
+        let (identity, node) = asked.await.map_err(|reason| {
             self.metrics.not_authenticated();
             tracing::warn!(caller = %caller.identity, %reason, "a caller may not ask for somebody else");
             Status::unauthenticated(NOT_IMPERSONATED)
-        })
+        })?;
+        // Older clusters do not say it of a token: without, what is issued would not be found by the node.
+        let node = Some(node);
+        Ok((identity, Caller { node, ..caller }))
     }
 
     /// A caller that renews has no node of its own to show: its certificate was issued to one.
@@ -189,15 +199,13 @@ impl Desk {
             None => {
                 let query = Query {
                     serial: serial.clone(),
-                    limit: 1,
                     ..Query::default()
                 };
                 let found = self.ledger.journal(&query).await.map_err(|error| {
                     tracing::warn!(%error, "the journal cannot be read");
                     Status::unavailable("the journal cannot be read now, try again later")
                 })?;
-                let node = found.into_iter().next().map(|found| found.entry.node);
-                let node = node.unwrap_or_default();
+                let node = node_of(found);
                 let mut nodes = self.memory.nodes.lock();
                 nodes.put(serial, node.clone(), NODES, now);
                 node
@@ -351,5 +359,32 @@ impl Desk {
             }
         }
         Status::unauthenticated(NOT_AUTHENTICATED)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use citadel_core::journal::{Position, chain};
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_keeps_its_node_whatever_became_of_it() {
+        let entry = |event, node: &str| Entry {
+            serial: "a1".into(),
+            node: node.into(),
+            ..Entry::new(1, event)
+        };
+        let mut found = chain(
+            Position::START,
+            [
+                entry(Event::Issued, "n1"),
+                entry(Event::Revoked, ""),
+                entry(Event::Lifted, ""),
+            ],
+        );
+        found.reverse();
+        assert_eq!(node_of(found), "n1");
+        assert_eq!(node_of(Vec::new()), "");
     }
 }

@@ -25,7 +25,7 @@ use tonic::service::Routes;
 use crate::args::{Args, RootKey};
 use crate::ca_service::{CaService, too_long};
 use crate::callers::kubernetes::{Api, Reviewer};
-use crate::callers::{Callers, jwks};
+use crate::callers::{Callers, Guesses, jwks};
 use crate::desk::{Desk, MOST_IDENTITIES};
 use crate::https::{self, HttpsError, Target};
 use crate::ledger::{KeyEncryption, Ledger, SealError};
@@ -240,6 +240,7 @@ pub async fn run_as(
         trust_domain: args.trust_domain.clone(),
         aliases: args.trust_domain_aliases.clone(),
         ledger: ledger.clone(),
+        guesses: Guesses::default(),
         jwt: keys,
         reviewer,
         clusters: Clusters {

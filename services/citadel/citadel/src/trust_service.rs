@@ -1,14 +1,18 @@
 //! `flotilla.citadel.v1.Trust`: the trust bundle for whoever asks; and the same as a file and as news on the bus.
 
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::ConnectInfo;
 use bus::Bus;
 use futures::Stream;
 use mesh_api::citadel::trust_server::{Trust, TrustServer};
 use mesh_api::citadel::{TrustBundle, WatchRequest};
+use parking_lot::Mutex;
 use prost::Message as _;
 use service_kit::{Ready, Stop};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -26,12 +30,54 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Streams at once. There are a few for each service; agents hear of trust from Pilot, unless they have none.
 const MOST: usize = 50_000;
 
+/// Streams of one address: nobody needs to be known for one, so that one machine must not be able to take them all.
+const MOST_OF_ADDRESS: usize = 5_000;
+
+/// Streams by address.
+#[derive(Clone, Default)]
+struct Addresses(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// One stream of an address; counted until it is dropped.
+struct Counted {
+    address: IpAddr,
+    all: Addresses,
+}
+
+impl Addresses {
+    /// One more, if the address may have it.
+    fn count(&self, address: IpAddr) -> Option<Counted> {
+        let mut all = self.0.lock();
+        let streams = all.entry(address).or_default();
+        if *streams >= MOST_OF_ADDRESS {
+            return None;
+        }
+        *streams += 1;
+        Some(Counted {
+            address,
+            all: self.clone(),
+        })
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut all = self.all.0.lock();
+        if let Some(streams) = all.get_mut(&self.address) {
+            *streams -= 1;
+            if *streams == 0 {
+                all.remove(&self.address);
+            }
+        }
+    }
+}
+
 /// The service.
 #[derive(Clone)]
 pub struct TrustService {
     bundles: Bundles,
     metrics: Metrics,
     places: Arc<Semaphore>,
+    addresses: Addresses,
     stop: Stop,
 }
 
@@ -42,6 +88,7 @@ impl TrustService {
             bundles,
             metrics,
             places: Arc::new(Semaphore::new(MOST)),
+            addresses: Addresses::default(),
             stop,
         }
     }
@@ -61,6 +108,7 @@ struct Watcher {
     has: String,
     ended: bool,
     _place: OwnedSemaphorePermit,
+    _counted: Counted,
 }
 
 impl Drop for Watcher {
@@ -100,8 +148,12 @@ impl Trust for TrustService {
         &self,
         request: Request<WatchRequest>,
     ) -> Result<tonic::Response<Self::WatchStream>, Status> {
+        let many = || Status::resource_exhausted("too many streams");
+        let address = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        let address = address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |found| found.0.ip());
+        let counted = self.addresses.count(address).ok_or_else(many)?;
         let place = self.places.clone().try_acquire_owned();
-        let place = place.map_err(|_| Status::resource_exhausted("too many streams"))?;
+        let place = place.map_err(|_| many())?;
         self.metrics.watcher(true);
         let watcher = Watcher {
             bundles: self.bundles.clone(),
@@ -110,6 +162,7 @@ impl Trust for TrustService {
             has: request.into_inner().digest,
             ended: false,
             _place: place,
+            _counted: counted,
         };
         let stream = futures::stream::unfold(watcher, |mut watcher| async move {
             let next = watcher.next().await?;
@@ -186,5 +239,25 @@ pub async fn announce(bus: Arc<dyn Bus>, mut bundles: Bundles, stop: Stop) {
             changed = bundles.changed() => if changed.is_err() { return stop.wait().await },
             changed = state.changed() => if changed.is_err() { return stop.wait().await },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_does_not_take_every_stream() {
+        let addresses = Addresses::default();
+        let (one, two) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+        let mut held: Vec<Counted> = (0..MOST_OF_ADDRESS)
+            .map(|_| addresses.count(one).unwrap())
+            .collect();
+        assert!(addresses.count(one).is_none());
+        assert!(addresses.count(two).is_some());
+        held.pop();
+        assert!(addresses.count(one).is_some());
+        drop(held);
+        assert!(addresses.0.lock().is_empty());
     }
 }

@@ -258,6 +258,23 @@ async fn a_node_agent_asks_for_the_pods_of_its_node() {
         ..ask("agent", APP)
     };
     assert!(anybody.sign(&nowhere).await.is_err());
+
+    // A cluster that does not tell on which node a token's pod runs: the pod does, and what is taken back with its node is.
+    let mut old = review("istio-system", "ztunnel", "zt-1", "u-1");
+    let extra = old["user"]["extra"].as_object_mut().unwrap();
+    extra.remove("authentication.kubernetes.io/node-name");
+    api.knows("agent-old", old);
+    anybody.sign(&ask("agent-old", APP)).await.unwrap();
+    let mut operator = crate::client::socket(citadel.socket()).await;
+    let request = mesh_api::citadel::RevokeRequest {
+        what: Some(mesh_api::citadel::revoke_request::What::Node("n1".into())),
+        reason: "stolen".into(),
+        hold: false,
+    };
+    let revoked = operator.revoke(request).await.unwrap().into_inner();
+    assert_eq!(revoked.certificates, 2);
+    let refused = anybody.sign(&ask("agent-old", APP)).await.unwrap_err();
+    assert_eq!(refused.message(), "request authenticate failure");
 }
 
 #[tokio::test]

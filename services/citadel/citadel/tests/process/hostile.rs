@@ -370,6 +370,37 @@ async fn made_up_tokens_do_not_wear_out_the_api_server() {
     assert!(citadel.metric(counted) > 0.0);
 }
 
+/// Whoever makes up join tokens does not keep the database busy; a good one works again soon after.
+#[tokio::test]
+async fn made_up_join_tokens_do_not_wear_out_the_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let citadel = Start::new(dir.path(), "citadel").start().await;
+    let mut operator = socket(citadel.socket()).await;
+    let request = CreateTokenRequest {
+        spiffe_id: "spiffe://cluster.local/ns/shop/sa/cart".into(),
+        ..CreateTokenRequest::default()
+    };
+    let token = operator.create_token(request).await.unwrap().into_inner();
+    let anybody = citadel.anybody().await;
+    let mut asked = tokio::task::JoinSet::new();
+    for n in 0..900 {
+        let anybody = anybody.clone();
+        let ask = Ask::token(format!("flotilla-join.{n:016x}.{}", "A".repeat(43)));
+        asked.spawn(async move { anybody.sign(&ask).await.unwrap_err().code() });
+    }
+    let codes = asked.join_all().await;
+    let looked_up = codes.iter().filter(|code| **code == Code::Unauthenticated);
+    assert!((500..880).contains(&looked_up.count()));
+    assert!(codes.contains(&Code::Unavailable));
+    let counted = r#"flotilla_citadel_limited_requests_total{limit="address"}"#;
+    assert!(citadel.metric(counted) > 0.0);
+    let ask = Ask::token(&token.token);
+    crate::harness::wait("room for a good one", async || {
+        anybody.sign(&ask).await.ok()
+    })
+    .await;
+}
+
 /// What is no key set takes no token, and does not stop Citadel; a good one that comes later does.
 #[tokio::test]
 async fn a_broken_key_set_refuses_and_a_good_one_takes_over() {
