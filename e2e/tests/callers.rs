@@ -206,8 +206,12 @@ async fn authorizer(World(mut pods): World) {
     let at = pods.site.net.at(52, AUTHORIZER);
     pods.offer(AUTHORIZER, at);
     let world = World(pods);
-    let asks = "action: CUSTOM, provider: { name: asks }, rules: [{from: [{source: {namespaces: [shop]}}]}]";
-    world.policies(&policy("asks", asks)).await;
+    // Identities are not known yet when an authorizer is asked; addresses are.
+    let of_c = world.0.get("c").ip();
+    let asks = format!(
+        "action: CUSTOM, provider: {{ name: asks }}, rules: [{{from: [{{source: {{ipBlocks: [{of_c}]}}}}]}}]"
+    );
+    world.policies(&policy("asks", &asks)).await;
     let get = async |pod: &str| world.status(pod, Call::get("b.default", "/")).await;
     let before = authorizer.asked();
     let asked = || authorizer.asked() - before;
