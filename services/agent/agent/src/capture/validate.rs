@@ -91,8 +91,12 @@ async fn arrive(
                 Err(error) => last = format!("the kernel does not say where it was going: {error}"),
             },
             (_, Ok(Ok(()))) => last = "it arrived there".into(),
-            // Nobody is ever connected to addresses without a route, so there is nothing to capture.
-            (_, Ok(Err(error))) if error.kind() == std::io::ErrorKind::NetworkUnreachable => {
+            // No application is ever connected to addresses without a route, so there is nothing to capture. The proxy's own probe goes to an
+            // address that comes with the rules.
+            (_, Ok(Err(error)))
+                if error.kind() == std::io::ErrorKind::NetworkUnreachable
+                    && probe.from.is_none() =>
+            {
                 return Ok(());
             }
             (_, Ok(Err(error))) => last = error.to_string(),

@@ -57,6 +57,17 @@ fn without_rules_the_code_is_126_within_five_seconds() {
     assert!(told(&output).contains("not captured"), "{}", told(&output));
 }
 
+/// Case 85 with IPv6, where the address that is probed comes with the rules: without a route to it either.
+#[test]
+fn without_rules_for_ipv6_the_code_is_126() {
+    let pair = Pair::new("nft", Ip::V6);
+    pair.pod.ip("-6 route del default");
+    let output = pair.capture("-b * -i * --skip-rule-apply --run-validation --probe-timeout 1s");
+    assert_eq!(output.status.code(), Some(126), "{}", told(&output));
+    let text = pair.captured("-b * -i * --run-validation");
+    assert!(text.contains("connections are captured"), "{text}");
+}
+
 /// Rules that come late are waited for.
 #[test]
 fn rules_may_come_while_it_waits() {
