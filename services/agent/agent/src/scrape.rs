@@ -1,12 +1,15 @@
 //! One scrape of Envoy, the agent and the application.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use agent_core::bootstrap::reached_at;
 use agent_core::metrics::{
     MAX_OF_ONE, MAX_OF_SEVERAL, Merged, Part, ScrapeTarget, TEXT, accept, merge,
 };
+
+use tokio::sync::Semaphore;
 
 use crate::http::{Ask, Beyond, ask};
 use crate::metrics::Metrics;
@@ -27,12 +30,19 @@ pub struct Scraper {
     pub targets: Vec<ScrapeTarget>,
     /// The agent's own.
     pub metrics: Metrics,
+    /// Scrapes at once: each may hold some hundred megabytes, and anybody may ask.
+    pub turns: Arc<Semaphore>,
 }
+
+/// Most scrapes at once; others wait.
+pub const TURNS: usize = 4;
 
 impl Scraper {
     /// Scrapes everything; a part that fails is left out and counted. `accepted` and `patience` are what the scraper said.
     pub async fn scrape(&self, accepted: Option<&str>, patience: Option<&str>) -> Merged {
         self.metrics.scrapes.inc();
+        // Never closed.
+        let _turn = self.turns.acquire().await;
         let bound = patience.and_then(|text| text.parse::<f64>().ok());
         let bound = bound.filter(|seconds| seconds.is_finite() && *seconds > 0.0);
         let bound = bound.map_or(PATIENCE, |seconds| {

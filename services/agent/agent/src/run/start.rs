@@ -32,7 +32,7 @@ use crate::sds::{FileSecrets, Store};
 use crate::status::{Parts, Status};
 use crate::trust::TrustKeeper;
 use crate::xds::{Inbox, Pilots};
-use crate::{dns, identity as own_identity, machine, sds, xds};
+use crate::{dns, identity as own_identity, machine, scrape, sds, xds};
 
 /// Streams of secrets at once.
 const MAX_SECRET_STREAMS: u32 = 100_000;
@@ -243,6 +243,7 @@ fn start_status(
             loopback,
             targets,
             metrics: metrics.clone(),
+            turns: Arc::new(tokio::sync::Semaphore::new(scrape::TURNS)),
         },
         names,
         stop: stop.clone(),
