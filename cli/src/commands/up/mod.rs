@@ -5,6 +5,7 @@
 
 mod args;
 mod children;
+mod flags;
 mod identities;
 mod plane;
 mod programs;

@@ -1,47 +1,27 @@
 //! Citadel, Galley and Pilot: as tasks of this process, or as processes of their own with a NATS server between them.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{anyhow, bail};
 use bus::{Bus, BusOptions};
-use clap::{Parser, ValueEnum as _};
+use clap::Parser;
 use service_kit::Stop;
 use tokio::task::JoinHandle;
 
 use super::args::Args;
 use super::children::{Children, Index, Spec};
+use super::flags::{
+    Addresses, CITADEL, GALLEY, PILOT, address, citadel_arguments, galley_arguments,
+    nats_arguments, pilot_arguments, pinned, ports_file,
+};
 use super::identities::Identities;
 use super::state::State;
 
 /// How often a file is looked for.
 const POLL: Duration = Duration::from_millis(5);
-
-/// A listener of the plane: its name in the ports file, its flag, and the port that the commands of `flotilla` expect.
-type Listener = (&'static str, &'static str, u16);
-
-const CITADEL: [Listener; 2] = [
-    ("grpc", "--grpc-addr", 8060),
-    ("monitoring", "--monitoring-addr", 15016),
-];
-const GALLEY: [Listener; 3] = [
-    ("grpc", "--grpc-addr", 9901),
-    ("http", "--http-addr", 8081),
-    ("monitoring", "--monitoring-addr", 15015),
-];
-const PILOT: [Listener; 4] = [
-    ("grpc", "--grpc-addr", 15010),
-    ("grpc-tls", "--secure-grpc-addr", 15012),
-    ("http", "--http-addr", 8080),
-    ("monitoring", "--monitoring-addr", 15014),
-];
-
-/// Where one service listens, by listener.
-pub type Addresses = BTreeMap<String, SocketAddr>;
 
 /// A running plane.
 pub struct Plane {
@@ -294,153 +274,12 @@ fn parse<A: Parser>(name: &str, arguments: Vec<OsString>) -> anyhow::Result<A> {
         .map_err(|error| anyhow!("{name}: {error}"))
 }
 
-fn ports_file(state: &State, service: &str) -> PathBuf {
-    state.dir.join("run").join(format!("{service}.json"))
-}
-
-fn nats_arguments(state: &State, port: i32) -> Vec<OsString> {
-    let mut arguments: Vec<OsString> = vec!["-a".into(), "127.0.0.1".into(), "-p".into()];
-    arguments.push(port.to_string().into());
-    arguments.extend(["-js".into(), "-sd".into(), state.dir.join("nats").into()]);
-    arguments.extend(["--ports_file_dir".into(), state.dir.join("run/nats").into()]);
-    arguments
-}
-
 /// Tokens for the plane's other services, and a certificate for whoever operates it.
 async fn admit(identities: &Identities) -> anyhow::Result<()> {
     use identity::accounts;
     identities.admit_service("galley", accounts::GALLEY).await?;
     identities.admit_service("pilot", accounts::PILOT).await?;
     identities.enroll_operator().await
-}
-
-fn citadel_arguments(args: &Args, state: &State, bus: &str) -> Vec<OsString> {
-    let mut arguments = common(args, state, "citadel", &CITADEL, bus);
-    let data = state.dir.join("citadel");
-    arguments.extend(["--root-ca-dir".into(), data.join("cacerts").into()]);
-    arguments.extend(["--data-dir".into(), data.into()]);
-    arguments
-}
-
-fn galley_arguments(
-    args: &Args,
-    state: &State,
-    identities: &Identities,
-    bus: &str,
-) -> Vec<OsString> {
-    let mut arguments = common(args, state, "galley", &GALLEY, bus);
-    arguments.extend([
-        "--source".into(),
-        url("file", &state.config()),
-        "--store".into(),
-        url("sqlite", &state.dir.join("galley/galley.db")),
-    ]);
-    arguments.extend(identity_arguments(state, identities, "galley"));
-    arguments
-}
-
-fn pilot_arguments(
-    args: &Args,
-    state: &State,
-    identities: &Identities,
-    galley: &Addresses,
-    bus: &str,
-) -> anyhow::Result<Vec<OsString>> {
-    let galley = address(galley, "grpc", "Galley")?;
-    let mut arguments = common(args, state, "pilot", &PILOT, bus);
-    arguments.extend([
-        "--galley".into(),
-        format!("https://{galley}").into(),
-        "--data-dir".into(),
-        state.dir.join("pilot").into(),
-    ]);
-    arguments.extend(identity_arguments(state, identities, "pilot"));
-    Ok(arguments)
-}
-
-fn identity_arguments(state: &State, identities: &Identities, service: &str) -> Vec<OsString> {
-    vec![
-        "--ca-addr".into(),
-        identities.ca.to_string().into(),
-        "--ca-root".into(),
-        identities.root.clone().into(),
-        "--join-token-file".into(),
-        identities.token_file(service).into(),
-        "--identity-dir".into(),
-        state.dir.join(service).join("identity").into(),
-    ]
-}
-
-/// An address that a service said.
-fn address(addresses: &Addresses, listener: &str, service: &str) -> anyhow::Result<SocketAddr> {
-    let found = addresses.get(listener).copied();
-    found.ok_or_else(|| anyhow!("{service} does not say where it listens ({listener})"))
-}
-
-fn url(scheme: &str, path: &Path) -> OsString {
-    let mut url = OsString::from(format!("{scheme}://"));
-    url.push(path);
-    url
-}
-
-fn common(
-    args: &Args,
-    state: &State,
-    service: &str,
-    listeners: &[Listener],
-    bus: &str,
-) -> Vec<OsString> {
-    let mut arguments: Vec<OsString> = listeners
-        .iter()
-        .flat_map(|(_, flag, port)| {
-            let port = if args.any_ports {
-                0
-            } else {
-                free_or_any(*port)
-            };
-            [(*flag).into(), format!("127.0.0.1:{port}").into()]
-        })
-        .collect();
-    let format = args.log_format.to_possible_value();
-    arguments.extend([
-        "--bus".into(),
-        bus.into(),
-        "--ports-file".into(),
-        ports_file(state, service).into(),
-        "--log-output-level".into(),
-        args.log_output_level.clone().into(),
-        "--log-format".into(),
-        format
-            .map(|value| value.get_name().to_owned())
-            .unwrap_or_default()
-            .into(),
-    ]);
-    arguments
-}
-
-/// The port if nobody has it, else 0, which is any.
-fn free_or_any(port: u16) -> u16 {
-    match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-        Ok(_) => port,
-        Err(_) => 0,
-    }
-}
-
-/// The arguments of a service that must listen where it listened before.
-fn pinned(
-    service: &str,
-    mut arguments: Vec<OsString>,
-    listeners: &[Listener],
-    addresses: &Addresses,
-) -> Vec<OsString> {
-    for (name, flag, _) in listeners {
-        let at = arguments.iter().position(|argument| argument == flag);
-        if let (Some(at), Some(address)) = (at, addresses.get(*name)) {
-            arguments[at + 1] = address.to_string().into();
-        }
-    }
-    arguments.insert(0, service.into());
-    arguments
 }
 
 /// What is elsewhere than the commands of `flotilla` expect, as variables for them.
@@ -468,23 +307,6 @@ pub fn variables(plane: &Plane, state: &State) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_service_that_is_started_again_listens_where_it_did() {
-        let arguments = ["--grpc-addr", "127.0.0.1:0", "--bus", "memory:"].map(OsString::from);
-        let addresses = Addresses::from([("grpc".to_owned(), "127.0.0.1:4711".parse().unwrap())]);
-        assert_eq!(
-            pinned("pilot", arguments.to_vec(), &PILOT, &addresses),
-            ["pilot", "--grpc-addr", "127.0.0.1:4711", "--bus", "memory:"]
-        );
-    }
-
-    #[test]
-    fn a_taken_port_is_any_port() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        assert_eq!(free_or_any(port), 0);
-    }
 
     #[test]
     fn the_nats_server_says_where_it_is() {

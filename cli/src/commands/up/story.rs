@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::args::{Args, Network};
+use super::flags::Addresses;
 use super::identities::PLANE;
 use super::plane::{self, Plane};
 use super::revisions;
@@ -67,7 +68,7 @@ impl Story {
         started: Instant,
     ) -> anyhow::Result<Story> {
         let who = Who::read(&state.operator())?;
-        let url = |addresses: &plane::Addresses, name: &str| {
+        let url = |addresses: &Addresses, name: &str| {
             addresses
                 .get(name)
                 .map(|address| format!("https://{address}"))
