@@ -78,7 +78,7 @@ impl NatsBus {
                 service_kit::tls::client_config(tls.identities.clone(), tls.server.clone());
             connect = connect
                 .tls_client_config(config)
-                .require_tls(servers.iter().any(ServerAddr::tls_required));
+                .require_tls(secure::is_spoken(&servers));
         }
         if let Some(ca) = &options.ca {
             connect = connect.add_root_certificates(ca.clone()).require_tls(true);
@@ -91,6 +91,7 @@ impl NatsBus {
                 |error: std::io::Error| wrong(format!("credentials {}: {error}", file.display()));
             connect = connect.credentials_file(file).await.map_err(named)?;
         }
+        let tls_spoken = secure::is_spoken(&servers);
         let client = connect
             .connect(servers)
             .await
@@ -98,7 +99,7 @@ impl NatsBus {
         let jetstream = jetstream::context::ContextBuilder::new()
             .timeout(PATIENCE)
             .build(client.clone());
-        let follows = identity.map(|tls| {
+        let follows = identity.filter(|_| tls_spoken).map(|tls| {
             let identities = tls.identities.clone();
             Arc::new(secure::Follows::start(client.clone(), identities))
         });

@@ -34,6 +34,11 @@ pub(super) fn check(servers: &[ServerAddr]) -> Result<(), String> {
     }
 }
 
+/// Whether any of them is asked over TLS, so that a change of trust concerns the connection.
+pub(super) fn is_spoken(servers: &[ServerAddr]) -> bool {
+    servers.iter().any(ServerAddr::tls_required)
+}
+
 /// Follows the trust until it is dropped.
 #[derive(Debug)]
 pub(super) struct Follows(AbortHandle);
@@ -74,5 +79,23 @@ async fn follow(client: Client, mut identities: Identities) {
         if client.force_reconnect().await.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_of_trust_concerns_tls_alone() {
+        let servers = |urls: &[&str]| -> Vec<ServerAddr> {
+            urls.iter().map(|url| url.parse().unwrap()).collect()
+        };
+        assert!(!is_spoken(&servers(&["nats://127.0.0.1:4222"])));
+        assert!(is_spoken(&servers(&["tls://nats:4222"])));
+        assert!(is_spoken(&servers(&[
+            "nats://127.0.0.1:4222",
+            "tls://nats:4222"
+        ])));
     }
 }
