@@ -21,7 +21,12 @@ fn id(account: &str) -> String {
 async fn pods(protocol: Protocol) -> Pods {
     Pods::new(protocol)
         .pod(Workload::new("a"))
-        .pod(Workload::new("b").http(80, 8080).tcp(9000, 9000))
+        .pod(
+            Workload::new("b")
+                .http(80, 8080)
+                .tcp(9000, 9000)
+                .unknown_http(7777),
+        )
         .pod(Workload::new("c").http(80, 8080).bare())
         .config(&mixed())
         .certified_by(Roots::new())
@@ -217,4 +222,33 @@ async fn c059_between_agents(protocol: Protocol) {
         }
     })
     .await;
+    // A port of no service has a mode too; clients cannot know what it takes, and pass plaintext through.
+    let unknown = format!("http://{}:7777/", b.ip());
+    let refused = a.request(&unknown).await;
+    assert!(refused.is_err(), "{refused:?}");
+    assert_eq!(world.plain(7777).await, "closed");
+    world.peers(&by_port(7777)).await;
+    assert_eq!(world.by_a(&unknown).await, "plain");
+    assert_eq!(world.plain(7777).await, "200 http");
+    assert_eq!(world.plain(8080).await, "closed");
+}
+
+/// With TPROXY the application sees the client's address besides.
+#[tokio::test]
+async fn by_tproxy() {
+    let world = World {
+        pods: Pods::new(Protocol::Delta)
+            .pod(Workload::new("a"))
+            .pod(Workload::new("b").http(80, 8080).tproxy())
+            .config(&peers("mtls: { mode: STRICT }"))
+            .identity()
+            .start()
+            .await,
+    };
+    let a = world.pods.get("a");
+    let answer = a.get("http://b/").await;
+    let seen = answer.seen();
+    assert_eq!(ends(&seen), (id("a"), id("b")), "{answer:?}");
+    assert_eq!(seen["peer"], a.ip().to_string());
+    assert_eq!(world.plain(8080).await, "closed");
 }
