@@ -1,5 +1,7 @@
 //! Output: tables for people, JSON and YAML for machines.
 
+use std::io::Write as _;
+
 use serde::Serialize;
 
 /// How to print.
@@ -22,14 +24,34 @@ impl Output {
     }
 }
 
+/// Prints a line, as `println!` does, but does not break down when nobody reads it any more: `| head`.
+macro_rules! say {
+    ($($text:tt)*) => {
+        $crate::table::put(format_args!("{}\n", format_args!($($text)*)))
+    };
+}
+pub(crate) use say;
+
+/// Writes to the standard output. A reader who has enough is no error; output that is lost, on a full disk say, ends the process with one.
+pub fn put(text: std::fmt::Arguments<'_>) {
+    let mut out = std::io::stdout().lock();
+    match out.write_fmt(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("flotilla: the output cannot be written: {error}");
+            std::process::exit(1);
+        }
+        Ok(()) | Err(_) => {}
+    }
+}
+
 /// Prints a value as JSON or YAML.
 ///
 /// # Errors
 /// A value that cannot be written.
 pub fn print<T: Serialize>(value: &T, output: Output) -> anyhow::Result<()> {
     match output {
-        Output::Yaml => print!("{}", serde_saphyr::to_string(value)?),
-        Output::Json | Output::Short => println!("{}", serde_json::to_string_pretty(value)?),
+        Output::Yaml => put(format_args!("{}", serde_saphyr::to_string(value)?)),
+        Output::Json | Output::Short => say!("{}", serde_json::to_string_pretty(value)?),
     }
     Ok(())
 }

@@ -30,11 +30,11 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         findings.retain(|finding| finding.namespace.as_ref() == Some(namespace));
     }
     if args.output.is_table() && findings.is_empty() {
-        println!("no findings");
+        table::say!("no findings");
     } else if args.output.is_table() {
         table::lines(&HEAD, &findings.iter().map(row).collect::<Vec<_>>())
             .iter()
-            .for_each(|line| println!("{line}"));
+            .for_each(|line| table::say!("{line}"));
     } else {
         table::print(&findings, args.output)?;
     }

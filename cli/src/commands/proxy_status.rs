@@ -69,10 +69,10 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     ];
     table::lines(&head, &rows)
         .iter()
-        .for_each(|line| println!("{line}"));
+        .for_each(|line| table::say!("{line}"));
     for proxy in &proxies {
         for rejection in proxy.types.iter().filter_map(|t| t.rejection.as_ref()) {
-            println!(
+            table::say!(
                 "\n{} rejected revision {}: {}",
                 proxy.proxy,
                 rejection.revision,
@@ -82,7 +82,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     // Seconds are counted while Galley is not heard; a Pilot that reads files has none.
     for pilot in all.pilots.iter().filter(|pilot| pilot.stale_seconds > 0) {
-        println!(
+        table::say!(
             "\nPilot {} has no stream from Galley and serves revision {} as it was {} ago",
             pilot.pilot,
             pilot.revision,
@@ -90,7 +90,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         );
     }
     for pilot in &all.silent_pilots {
-        println!("\nPilot {pilot} is registered and did not answer: its proxies are not listed");
+        table::say!("\nPilot {pilot} is registered and did not answer: its proxies are not listed");
     }
     Ok(code(&all))
 }

@@ -54,7 +54,7 @@ pub fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     if args.output.is_table() {
         reports
             .iter()
-            .for_each(|report| println!("{}", report.line()));
+            .for_each(|report| table::say!("{}", report.line()));
         let objects = scan.files.values().map(|file| file.objects.len()).sum();
         eprintln!("{}", summary(objects, scan.files.len(), reports.len()));
     } else {

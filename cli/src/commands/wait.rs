@@ -60,7 +60,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let live =
         status.live == status.total && status.silent_pilots.is_empty() && status.pending.is_empty();
     match args.output {
-        Output::Short => println!("{}", sentence(&status)),
+        Output::Short => table::say!("{}", sentence(&status)),
         output => table::print(&status, output)?,
     }
     Ok(if live {

@@ -88,7 +88,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     })
     .await?;
     enrolled.write(&args.out)?;
-    println!(
+    crate::table::say!(
         "{} until {}, in {}",
         enrolled.leaf.spiffe_id()?,
         at(enrolled.leaf.not_after().unix_timestamp()),

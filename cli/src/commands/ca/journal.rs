@@ -62,12 +62,12 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if !args.output.is_table() {
         table::print(&entries, args.output)?;
     } else if entries.is_empty() {
-        println!("no entries");
+        table::say!("no entries");
     } else {
         let rows: Vec<Vec<String>> = entries.iter().map(row).collect();
         table::lines(&HEAD, &rows)
             .iter()
-            .for_each(|line| println!("{line}"));
+            .for_each(|line| table::say!("{line}"));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -105,7 +105,7 @@ pub async fn revoke(args: RevokeArgs) -> anyhow::Result<ExitCode> {
     let mut client = args.address.connect().await?;
     let revocation = args.address.ask(client.revoke(request)).await?;
     if args.output.is_table() {
-        println!(
+        table::say!(
             "revocation {}: {} ({} certificates); `flotilla ca lift {} --reason ..` takes it back",
             revocation.id,
             words(&revocation),
@@ -127,7 +127,7 @@ pub async fn lift(args: LiftArgs) -> anyhow::Result<ExitCode> {
     };
     let revocation = args.address.ask(client.lift(request)).await?;
     if args.output.is_table() {
-        println!(
+        table::say!(
             "revocation {} is lifted: {}",
             revocation.id,
             words(&revocation)
@@ -148,12 +148,12 @@ pub async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
     if !args.output.is_table() {
         table::print(&list.revocations, args.output)?;
     } else if list.revocations.is_empty() {
-        println!("nothing is revoked");
+        table::say!("nothing is revoked");
     } else {
         let rows: Vec<Vec<String>> = list.revocations.iter().map(row).collect();
         table::lines(&HEAD, &rows)
             .iter()
-            .for_each(|line| println!("{line}"));
+            .for_each(|line| table::say!("{line}"));
     }
     Ok(ExitCode::SUCCESS)
 }

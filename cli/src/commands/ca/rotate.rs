@@ -68,7 +68,9 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let rotation = args.address.ask(client.rotate(request)).await?;
     if args.output.is_table() {
-        lines(&rotation).iter().for_each(|line| println!("{line}"));
+        lines(&rotation)
+            .iter()
+            .for_each(|line| table::say!("{line}"));
     } else {
         table::print(&rotation, args.output)?;
     }

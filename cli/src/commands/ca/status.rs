@@ -25,7 +25,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut client = args.address.connect().await?;
     let status = args.address.ask(client.status(StatusRequest {})).await?;
     if args.output.is_table() {
-        lines(&status).iter().for_each(|line| println!("{line}"));
+        lines(&status).iter().for_each(|line| table::say!("{line}"));
     } else {
         table::print(&status, args.output)?;
     }

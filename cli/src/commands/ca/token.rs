@@ -73,7 +73,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             args.spiffe_id,
             at(token.not_after)
         );
-        println!("{}", token.token);
+        table::say!("{}", token.token);
     } else {
         table::print(&token, args.output)?;
     }

@@ -166,7 +166,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
             }
             for (at, list) in [CLUSTERS, LISTENERS, ROUTES, ENDPOINTS].iter().enumerate() {
                 if at > 0 {
-                    println!();
+                    table::say!("");
                 }
                 print_table(list, all[list.field].as_array().into_iter().flatten());
             }
@@ -198,7 +198,7 @@ fn print_table<'a>(list: &List, resources: impl IntoIterator<Item = &'a Value>) 
     let rows: Vec<Vec<String>> = resources.into_iter().flat_map(list.rows).collect();
     table::lines(list.head, &rows)
         .iter()
-        .for_each(|line| println!("{line}"));
+        .for_each(|line| table::say!("{line}"));
 }
 
 /// Name of a resource.

@@ -65,12 +65,12 @@ pub async fn run(common: &Common) -> anyhow::Result<ExitCode> {
     if !common.output.is_table() {
         table::print(&secrets, common.output)?;
     } else if secrets.is_empty() {
-        println!("no secrets: it connected without a certificate, and was given none");
+        table::say!("no secrets: it connected without a certificate, and was given none");
     } else {
         let rows: Vec<Vec<String>> = secrets.into_iter().map(row).collect();
         table::lines(&HEAD, &rows)
             .iter()
-            .for_each(|line| println!("{line}"));
+            .for_each(|line| table::say!("{line}"));
     }
     Ok(ExitCode::SUCCESS)
 }
