@@ -404,20 +404,59 @@ fn policies_are_listed_and_decide_about_a_request() {
         line.contains("8080") && line.contains("ALLOW") && line.contains("shop/readers")
     };
     assert!(out.lines().any(|line| row(&line)), "{out}");
-    let web = [
-        "--port",
-        "8080",
-        "--from",
-        "spiffe://cluster.local/ns/shop/sa/web",
-    ];
-    let (code, out, error) = check(&web);
+    let web = "--port 8080 --from spiffe://cluster.local/ns/shop/sa/web";
+    fn words(text: &str) -> Vec<&str> {
+        text.split(' ').collect()
+    }
+    let (code, out, _) = check(&words(web));
     assert!(
-        code == 0 && out.contains("allowed by shop/readers"),
-        "{out}{error}"
+        code == 1 && out.contains("nobody shows a certificate here"),
+        "without an agent there is no mutual TLS, and nobody has a name: {out}"
     );
     let (code, out, _) = check(&["--port", "8080", "--method", "GET"]);
     assert!(
         code == 1 && out.contains("refused: no policy allows it"),
+        "{out}"
+    );
+    // With an agent, in every mode.
+    let node = format!("{{id: {NODE}, metadata: {{ISTIO_VERSION: 1.29.0}}}}");
+    let with = |mode: &str, more: &[&str]| {
+        let peer = format!(
+            "{{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {{name: p, namespace: shop}}, spec: {{mtls: {{mode: {mode}}}}}}}"
+        );
+        let dir = folder(&[("web.yaml", POLICY), ("peer.yaml", &peer)]);
+        let file = folder(&[("node.yaml", &node)]);
+        let file = file.path().join("node.yaml");
+        let config = ["--config-dir", dir.path().to_str().unwrap()];
+        let node = ["--node", file.to_str().unwrap()];
+        let (code, out, error) = flotilla(
+            &[&["authz", "check"], &config[..], &node, more].concat(),
+            &[],
+        );
+        (code, out + &error)
+    };
+    for mode in ["PERMISSIVE", "STRICT"] {
+        let (code, out) = with(mode, &words(web));
+        assert!(
+            code == 0 && out.contains("allowed by shop/readers"),
+            "{mode}: {out}"
+        );
+    }
+    let (code, out) = with("STRICT", &["--port", "8080", "--method", "GET"]);
+    assert!(
+        code == 1 && out.contains("refused: takes mutual TLS alone"),
+        "{out}"
+    );
+    let (code, out) = with("PERMISSIVE", &["--port", "8080", "--method", "GET"]);
+    assert!(
+        code == 1 && out.contains("not for it: takes mutual TLS alone"),
+        "{out}"
+    );
+    // A port that nobody declares, where nobody knows whether it is HTTP.
+    let (code, out) = with("STRICT", &words(&web.replace("8080", "9999")));
+    let both = ["allowed by shop/readers", "refused: no policy allows it"];
+    assert!(
+        code == 1 && both.iter().all(|said| out.contains(said)),
         "{out}"
     );
     let (code, _, error) = check(&["--from", "web"]);

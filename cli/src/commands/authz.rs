@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use pilot_core::security::decide::{Check, Step, decide};
+use pilot_core::security::decide::{Check, Request, Step, decide};
 use serde_json::{Value, json};
 
 use super::proxy_config;
@@ -68,10 +68,46 @@ struct CheckArgs {
 struct Chain {
     listener: String,
     name: String,
-    port: u16,
+    /// The port it is for; `None` is every port that no other chain is for.
+    port: Option<u16>,
     http: bool,
+    certificates: Certificates,
+    /// Whether it leads nowhere.
+    closed: bool,
     checks: Vec<Check>,
 }
+
+/// What a chain knows of the certificates of callers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Certificates {
+    /// Nothing: bytes come as they are, or nobody is asked.
+    Unseen,
+    /// Whoever shows one is known.
+    Seen,
+    /// Whoever shows none is not taken.
+    Needed,
+}
+
+impl Certificates {
+    /// Those of the TLS that ends in a chain.
+    fn of(chain: &Value) -> Certificates {
+        let context = &chain["transportSocket"]["typedConfig"];
+        let checked = ["validationContext", "combinedValidationContext"];
+        let checked = checked.map(|name| context["commonTlsContext"][name].is_object());
+        if context["requireClientCertificate"] == true {
+            Certificates::Needed
+        } else if checked.contains(&true) {
+            Certificates::Seen
+        } else {
+            Certificates::Unseen
+        }
+    }
+}
+
+/// The listener that takes captured connections.
+const CAPTURES: &str = "virtualInbound";
+/// The cluster that leads nowhere.
+const NOWHERE: &str = "BlackHoleCluster";
 
 /// Prints what stands before a workload. A request that is refused somewhere makes the exit code 1.
 pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -103,13 +139,16 @@ fn chains(config: &Value) -> anyhow::Result<Vec<Chain>> {
     let mut out = Vec::new();
     for listener in items(&config["listeners"]) {
         let inbound = listener["trafficDirection"] == "INBOUND";
-        let own = &listener["address"]["socketAddress"]["portValue"];
+        let own = listener["address"]["socketAddress"]["portValue"].as_u64();
+        // It takes connections to any port, and none to its own.
+        let captures = listener["name"] == CAPTURES;
         let default = std::iter::once(&listener["defaultFilterChain"]);
         for chain in items(&listener["filterChains"]).chain(default.filter(|c| c.is_object())) {
-            let (mut checks, mut http) = (Vec::new(), false);
+            let (mut checks, mut http, mut closed) = (Vec::new(), false, false);
             for filter in items(&chain["filters"]) {
                 let inner = items(&filter["typedConfig"]["httpFilters"]);
                 http |= filter["typedConfig"]["httpFilters"].is_array();
+                closed |= filter["typedConfig"]["cluster"] == NOWHERE;
                 for filter in std::iter::once(filter).chain(inner) {
                     checks.extend(check(&filter["typedConfig"])?);
                 }
@@ -118,14 +157,18 @@ fn chains(config: &Value) -> anyhow::Result<Vec<Chain>> {
             if !inbound && checks.is_empty() {
                 continue;
             }
-            let port = chain["filterChainMatch"]["destinationPort"]
-                .as_u64()
-                .or(own.as_u64());
+            let port = chain["filterChainMatch"]["destinationPort"].as_u64();
+            if captures && port == own {
+                continue;
+            }
+            let port = port.or(own.filter(|_| !captures));
             out.push(Chain {
                 listener: text(&listener["name"]),
                 name: text(&chain["name"]),
-                port: port.and_then(|p| p.try_into().ok()).unwrap_or_default(),
+                port: port.and_then(|p| p.try_into().ok()),
                 http,
+                certificates: Certificates::of(chain),
+                closed,
                 checks,
             });
         }
@@ -174,7 +217,11 @@ fn rows(checks: &[Check]) -> Vec<Row> {
         match check {
             Check::Tokens(issuers) => out.push(Row {
                 action: "TOKENS".into(),
-                policy: issuers.join(", "),
+                policy: issuers
+                    .keys()
+                    .map(String::as_str)
+                    .collect::<Vec<_>>()
+                    .join(", "),
                 rules: issuers.len(),
             }),
             Check::Ask(_) => {}
@@ -281,25 +328,16 @@ fn protocol(chain: &Chain) -> &'static str {
 
 fn judge(
     chains: &[Chain],
-    request: &pilot_core::security::decide::Request,
+    request: &Request,
     port: Option<u16>,
     output: Output,
 ) -> anyhow::Result<ExitCode> {
     let mut refused = false;
     let mut all = Vec::new();
-    for chain in chains
-        .iter()
-        .filter(|c| port.is_none_or(|port| c.port == port))
-    {
-        let mut request = request.clone();
-        request.port = chain.port;
-        let steps = decide(&chain.checks, &request);
-        let (decision, notes) = words(&steps);
+    for chain in chains_for(chains, port)? {
+        let (decision, notes) = decision(chain, chains, request, port);
         refused |= decision.starts_with("refused");
         all.push((chain, decision, notes));
-    }
-    if let (true, Some(port)) = (all.is_empty(), port) {
-        anyhow::bail!("no listener takes connections to port {port}");
     }
     if output.is_table() {
         let head = ["LISTENER", "CHAIN", "PROTOCOL", "DECISION", "NOTES"];
@@ -328,7 +366,66 @@ fn judge(
     Ok(ExitCode::from(u8::from(refused)))
 }
 
-/// What comes out, and what else is to be said.
+/// The chains that take connections to a port; without one, all.
+fn chains_for(chains: &[Chain], port: Option<u16>) -> anyhow::Result<Vec<&Chain>> {
+    let of = |wanted: Option<u16>| -> Vec<&Chain> {
+        chains.iter().filter(|c| c.port == wanted).collect()
+    };
+    let Some(port) = port else {
+        return Ok(chains.iter().collect());
+    };
+    let own = of(Some(port));
+    let found = if own.is_empty() { of(None) } else { own };
+    anyhow::ensure!(
+        !found.is_empty(),
+        "no listener takes connections to port {port}"
+    );
+    Ok(found)
+}
+
+/// What a chain makes of a request, and what else is to be said.
+fn decision(
+    chain: &Chain,
+    all: &[Chain],
+    request: &Request,
+    port: Option<u16>,
+) -> (String, Vec<String>) {
+    let beside = || {
+        all.iter()
+            .filter(|c| c.listener == chain.listener && c.port == chain.port)
+    };
+    let anonymous = request.peer.is_none();
+    let mut notes = Vec::new();
+    match chain.certificates {
+        _ if chain.closed => return ("refused: the port is closed".into(), notes),
+        Certificates::Needed if anonymous => {
+            let elsewhere = beside().any(|c| c.certificates != Certificates::Needed);
+            let decision = match elsewhere {
+                true => "not for it: takes mutual TLS alone",
+                false => "refused: takes mutual TLS alone",
+            };
+            return (decision.into(), notes);
+        }
+        Certificates::Unseen if !anonymous => {
+            if beside().any(|c| c.certificates != Certificates::Unseen) {
+                let decision = "not for it: nobody shows a certificate here";
+                return (decision.into(), notes);
+            }
+            notes.push("nobody shows a certificate here".into());
+        }
+        Certificates::Needed | Certificates::Seen | Certificates::Unseen => {}
+    }
+    let mut request = request.clone();
+    request.port = chain.port.or(port).unwrap_or_default();
+    if chain.certificates == Certificates::Unseen {
+        request.peer = None;
+    }
+    let (decision, more) = words(&decide(&chain.checks, &request));
+    notes.extend(more);
+    (decision, notes)
+}
+
+/// What the steps come to, and what else is to be said.
 fn words(steps: &[Step]) -> (String, Vec<String>) {
     let mut decision = "allowed: no policy says anything".to_owned();
     let mut notes = Vec::new();
@@ -337,6 +434,7 @@ fn words(steps: &[Step]) -> (String, Vec<String>) {
         match step {
             Step::Refused(Some(name)) => decision = format!("refused by {}", policy_of(name)),
             Step::Refused(None) => decision = "refused: no policy allows it".into(),
+            Step::Stranger => decision = "refused: no tokens of its issuer are taken".into(),
             Step::Allowed(name) => decision = format!("allowed by {}", policy_of(name)),
             Step::Asked(name) => asked = Some(name.clone()),
             Step::Audited(name) => notes.push(format!("audited by {}", policy_of(name))),

@@ -49,7 +49,7 @@ pub struct Flags {
     #[arg(long, value_name = "NAME")]
     sni: Option<String>,
 
-    /// Claims of a valid token
+    /// Claims of a valid token, `iss` among them
     #[arg(long, value_name = "JSON")]
     claims: Option<String>,
 }

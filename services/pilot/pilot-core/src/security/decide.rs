@@ -2,7 +2,7 @@
 //!
 //! The messages themselves are evaluated, not the policies that they were made from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use envoy_api::any;
@@ -40,8 +40,8 @@ pub enum Check {
         /// Those that are only counted or noted, and the prefix of what they leave behind.
         shadow: Option<(String, Rbac)>,
     },
-    /// Tokens are checked; by these issuers.
-    Tokens(Vec<String>),
+    /// Tokens are checked: of these issuers, each with the claims of its tokens that are lists with spaces between. An empty name is any issuer.
+    Tokens(BTreeMap<String, BTreeSet<String>>),
     /// An authorizer of that name is asked about what the step before noted for it.
     Ask(String),
 }
@@ -69,11 +69,7 @@ impl Check {
             });
         }
         if let Some(tokens) = of::<JwtAuthentication>(config) {
-            let issuers = tokens
-                .providers
-                .into_values()
-                .map(|provider| provider.issuer);
-            return Some(Check::Tokens(issuers.collect()));
+            return Some(issuers(&tokens));
         }
         let enabled = match (of::<HttpExtAuthz>(config), of::<NetworkExtAuthz>(config)) {
             (Some(http), _) => http.filter_enabled_metadata,
@@ -134,13 +130,35 @@ impl From<&Layer> for Check {
                     .as_ref()
                     .map(|(prefix, rules)| ((*prefix).to_owned(), rules.clone())),
             },
-            Layer::Tokens(tokens) => {
-                let issuers = tokens.providers.values().map(|p| p.issuer.clone());
-                Check::Tokens(issuers.collect())
-            }
+            Layer::Tokens(tokens) => issuers(tokens),
             Layer::Ask { name, .. } => Check::Ask(name.to_string()),
         }
     }
+}
+
+fn issuers(tokens: &JwtAuthentication) -> Check {
+    let mut out: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for provider in tokens.providers.values() {
+        let lists = out.entry(provider.issuer.clone()).or_default();
+        let normal = provider.normalize_payload_in_metadata.as_ref();
+        lists.extend(normal.iter().flat_map(|n| n.space_delimited_claims.clone()));
+    }
+    Check::Tokens(out)
+}
+
+/// The claims of a token as the token filter leaves them behind; `None` if it takes no token of that issuer.
+fn left_by(issuers: &BTreeMap<String, BTreeSet<String>>, claims: &Json) -> Option<Json> {
+    let issuer = claims.get("iss").and_then(Json::as_str).unwrap_or_default();
+    let lists = issuers.get(issuer).or_else(|| issuers.get(""))?;
+    let mut claims = claims.clone();
+    for name in lists {
+        if let Some(claim) = claims.get_mut(name)
+            && let Some(text) = claim.as_str()
+        {
+            *claim = text.split(' ').filter(|word| !word.is_empty()).collect();
+        }
+    }
+    Some(claims)
 }
 
 /// A request, as a proxy sees it.
@@ -162,7 +180,7 @@ pub struct Request {
     pub path: String,
     /// Headers by lower-case name, `:authority` and `:method` among them.
     pub headers: BTreeMap<String, String>,
-    /// Claims of a valid token.
+    /// Claims of a token that is valid, if its issuer is one of those whose tokens are taken.
     pub claims: Option<Json>,
 }
 
@@ -171,6 +189,8 @@ pub struct Request {
 pub enum Step {
     /// Refused by the policy of that name, or, without one, because no policy allows it.
     Refused(Option<String>),
+    /// Refused because its token is of an issuer whose tokens are not taken.
+    Stranger,
     /// Allowed by the policy of that name; later steps may still refuse.
     Allowed(String),
     /// Marked for the access log by the policy of that name.
@@ -185,12 +205,25 @@ pub enum Step {
 
 /// What every step makes of a request, in order, up to the one that refuses it. Nothing at all means that nothing is said about it: it is
 /// allowed.
-pub fn decide(checks: &[Check], request: &Request) -> Vec<Step> {
+pub fn decide(checks: &[Check], asked: &Request) -> Vec<Step> {
     let mut out = Vec::new();
     let mut noted: Option<String> = None;
+    // Of a token nothing is known before it was looked at.
+    let mut request = Request {
+        claims: None,
+        ..asked.clone()
+    };
     for check in checks {
         match check {
-            Check::Tokens(_) => {}
+            Check::Tokens(issuers) => {
+                if let Some(claims) = &asked.claims {
+                    request.claims = left_by(issuers, claims);
+                    if request.claims.is_none() {
+                        out.push(Step::Stranger);
+                        return out;
+                    }
+                }
+            }
             Check::Ask(name) => {
                 let start = format!("{}{name}-ns[", ext_prefix());
                 if noted.as_ref().is_some_and(|n| n.starts_with(&start)) {
@@ -199,7 +232,7 @@ pub fn decide(checks: &[Check], request: &Request) -> Vec<Step> {
             }
             Check::Rbac { rules, shadow } => {
                 if let Some((prefix, rules)) = shadow {
-                    let found = matching(rules, request);
+                    let found = matching(rules, &request);
                     if prefix == ASK_PREFIX {
                         noted = found.or(noted);
                     } else {
@@ -212,7 +245,7 @@ pub fn decide(checks: &[Check], request: &Request) -> Vec<Step> {
                     }
                 }
                 let Some(rules) = rules else { continue };
-                match (action(rules), matching(rules, request)) {
+                match (action(rules), matching(rules, &request)) {
                     (rbac::Action::Deny, Some(name)) => out.push(Step::Refused(Some(name))),
                     (rbac::Action::Allow, None) => out.push(Step::Refused(None)),
                     (rbac::Action::Allow, Some(name)) => out.push(Step::Allowed(name)),
@@ -323,13 +356,18 @@ fn on_path(path: &PathMatcher, r: &Request) -> bool {
     }
 }
 
-/// `*` is one segment, `**` is whatever is left.
+/// `*` is one segment, `**` is whatever is left behind a slash. Both take only what Envoy calls a character of a path.
 fn template(template: &str, path: &str) -> bool {
+    let fits = |text: &str| {
+        text.bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-._~%!$&'()+,;:@=".contains(&b))
+    };
     let (mut parts, mut segments) = (template.split('/'), path.split('/'));
     loop {
         match (parts.next(), segments.next()) {
-            (None, None) | (Some("**"), _) => return true,
-            (Some("*"), Some(segment)) if !segment.is_empty() => {}
+            (None, None) => return true,
+            (Some("**"), Some(first)) => return fits(first) && segments.all(fits),
+            (Some("*"), Some(segment)) if !segment.is_empty() && fits(segment) => {}
             (Some(part), Some(segment)) if part == segment && part != "*" => {}
             _ => return false,
         }

@@ -71,6 +71,7 @@ fn request(text: &str) -> Request {
 fn outcome(steps: &[Step]) -> String {
     match steps.last() {
         Some(Step::Refused(_)) => "403".into(),
+        Some(Step::Stranger) => "401".into(),
         Some(Step::Asked(name)) => format!("ask {name}"),
         Some(Step::Allowed(_) | Step::Audited(_) | Step::WouldAllow(_) | Step::WouldRefuse(_))
         | None => "200".into(),

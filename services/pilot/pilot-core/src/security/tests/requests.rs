@@ -120,6 +120,13 @@ fn an_identity_of_the_mesh_is_meant_in_every_trust_domain_of_it() {
 /// Case 55.
 #[test]
 fn who_a_token_is_of() {
+    // Tokens of every issuer are taken.
+    let check = |yaml: &str, want: &[(&str, &str)]| {
+        check(
+            &(yaml.to_owned() + &tokens::rules("{jwksUri: 'https://keys.example'}")),
+            want,
+        );
+    };
     let from = |values: &str| {
         policy(
             "p",
@@ -209,6 +216,12 @@ fn templates_of_paths() {
             ("GET /a/x/b?q=/y", "200"),
             ("GET /c/x", "200"),
             ("GET /c/x/y", "200"),
+            ("GET /c/", "200"),
+            ("GET /c", "403"),
+            ("GET /c//x", "200"),
+            ("GET /a//b", "403"),
+            ("GET /a/[x]/b", "403"),
+            ("GET /c/x\"y", "403"),
             ("GET /d/x", "403"),
         ],
     );

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::*;
 
-fn rules(rules: &str) -> String {
+pub(super) fn rules(rules: &str) -> String {
     format!(
         "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {{name: r, namespace: default}}\nspec: {{jwtRules: [{rules}]}}\n---\n"
     )
@@ -31,6 +31,28 @@ fn show(value: &Value, pointer: &str, want: Expect) {
 }
 
 const KEYS: &str = "jwks: '{\"keys\":[]}'";
+
+/// What is decided by claims is decided by those of tokens that are taken, and of them as the token filter leaves them behind.
+#[test]
+fn claims_are_those_of_tokens_that_are_taken() {
+    let scoped = policy(
+        "p",
+        "rules: [{when: [{key: 'request.auth.claims[scope]', values: [write]}]}]",
+    );
+    let (taken, other) = (
+        r#"GET / claims={"iss":"a.com","scope":"write"}"#,
+        r#"GET / claims={"iss":"b.com","scope":"write"}"#,
+    );
+    check(&scoped, &[(taken, "403")]);
+    let yaml = scoped + &rules(&format!("{{issuer: a.com, {KEYS}}}"));
+    check(&yaml, &[(taken, "200"), (other, "401"), ("GET /", "403")]);
+    let several = Request {
+        claims: Some(serde_json::json!({"iss": "a.com", "scope": "read  write"})),
+        ..request("GET /")
+    };
+    let layers = guard(&yaml).http_layers();
+    assert_eq!(outcome(&decide(&layers, &several)), "200");
+}
 
 /// Case 44.
 #[test]
