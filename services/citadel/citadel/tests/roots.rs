@@ -45,7 +45,7 @@ mod check {
         let first = signing(&all[0]);
         for roots in &all {
             assert_eq!(signing(roots), first);
-            assert_eq!(fingerprints(roots), [first.clone()]);
+            assert_eq!(fingerprints(roots), std::slice::from_ref(&first));
             assert_eq!(roots.mode(), Mode::SelfSigned);
             assert_eq!(roots.authorities().len(), 1);
         }
