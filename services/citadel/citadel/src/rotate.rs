@@ -31,6 +31,8 @@ const PILOTS: (&str, Duration) = ("pilots", Duration::from_secs(15));
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often evidence is gathered during a rotation.
 const PERIOD: Duration = Duration::from_secs(1);
+/// Evidence that was seen longer ago than this, or by another process, may have been broken meanwhile.
+const BREAK: Duration = Duration::from_secs(10);
 /// How often Pilots are asked without one, so that operators see what of a bundle has arrived.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -244,6 +246,7 @@ impl Rotor {
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut idle_due = Instant::now();
         let mut trouble = String::new();
+        let mut last: Option<Instant> = None;
         loop {
             tokio::select! {
                 () = stop.wait() => return,
@@ -267,8 +270,14 @@ impl Rotor {
                 if self.0.roots.leading().borrow().is_none() {
                     return Ok(());
                 }
+                if trust.state.open_since != 0 && last.is_none_or(|at| at.elapsed() > BREAK) {
+                    let anew = Event::Unknown("what lets it go on is looked for anew".into());
+                    self.apply(&anew, Vec::new(), "", "").await?;
+                }
                 let event = self.evidence(&trust.state, &trust).await?;
-                self.apply(&event, Vec::new(), "", "").await
+                self.apply(&event, Vec::new(), "", "").await?;
+                last = Some(Instant::now());
+                Ok(())
             };
             let outcome: Result<(), RotorError> = tokio::select! {
                 () = stop.wait() => return,

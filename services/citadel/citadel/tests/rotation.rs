@@ -6,10 +6,11 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bus::{Bus as _, MemoryBus};
-use citadel::ledger::{Ledger, Query, RecordError};
+use citadel::ledger::{Ledger, Query, RecordError, Trust};
 use citadel::roots::{Roots, RootsConfig};
 use citadel::rotate::{QUESTION, Rotor, RotorError};
 use citadel_core::journal::{Entry, Event, Position};
@@ -28,6 +29,7 @@ on_both!(
     goes_through_its_phases_as_proxies_acknowledge,
     goes_on_when_the_elected_replica_dies,
     is_paused_forced_and_aborted,
+    evidence_does_not_outlive_whoever_saw_it,
 );
 
 /// A replica of Citadel that runs.
@@ -40,16 +42,27 @@ struct Replica {
 
 impl Replica {
     async fn start(url: &str, name: &str, bus: &Arc<MemoryBus>) -> Self {
+        Self::settling(url, name, bus, 0, Arc::new(AtomicI64::new(NOW))).await
+    }
+
+    /// Evidence must hold for so many seconds by this clock.
+    async fn settling(
+        url: &str,
+        name: &str,
+        bus: &Arc<MemoryBus>,
+        settle: i64,
+        clock: Arc<AtomicI64>,
+    ) -> Self {
         let ledger: Ledger = open(url).await;
         let config = RootsConfig {
             poll: Duration::from_millis(50),
             lease_ttl: Duration::from_millis(600),
             rotation: Settings {
-                settle: time::Duration::ZERO,
+                settle: time::Duration::seconds(settle),
             },
             ..RootsConfig::new("cluster.local".parse().unwrap(), name)
         };
-        let clock = Arc::new(|| at(NOW));
+        let clock = Arc::new(move || at(clock.load(Ordering::Relaxed)));
         let roots = Roots::start(config, ledger, clock).await.unwrap();
         let rotor = Rotor::new(roots.clone(), bus.clone());
         let stop = Stop::new();
@@ -133,6 +146,13 @@ impl Replica {
     }
 }
 
+/// A line of the signing key's PEM.
+fn key_text(replica: &Replica) -> String {
+    let signing = replica.roots.signings().borrow().clone().unwrap();
+    let pem = signing.authority.private_key().to_pkcs8_pem();
+    pem.lines().nth(2).unwrap().to_owned()
+}
+
 /// Pilots whose proxies acknowledge what they are told to.
 #[derive(Clone, Default)]
 struct Pilots(Arc<Mutex<BTreeMap<String, Proxies>>>);
@@ -206,6 +226,7 @@ mod check {
             Replica::start(url, "b", &bus).await,
         );
         let old = a.signs();
+        let old_key = key_text(&a);
         a.issue("a1", "").await.unwrap();
         a.issue("a2", "").await.unwrap();
         a.revoke("a2").await;
@@ -261,6 +282,7 @@ mod check {
         assert_eq!(serials, ["b2"]);
 
         // The old root's key is gone from the store; its certificate stays known.
+        let signing_key = key_text(&a);
         let trust = a.roots.ledger().trust().await.unwrap().unwrap();
         assert!(trust.roots[&old].private_key.is_none());
         let journal = a.roots.ledger().journal_after(0, 100).await.unwrap();
@@ -273,8 +295,23 @@ mod check {
         assert_eq!(steps[1].requester, "alice");
         assert!(steps[1].detail.ends_with(": yearly"), "{}", steps[1].detail);
         a.roots.ledger().verify(Position::START).await.unwrap();
+        let (one, two) = (a.roots.ledger().clone(), b.roots.ledger().clone());
         a.end().await;
         b.end().await;
+        // Nor is it among what the file no longer uses.
+        one.close().await;
+        two.close().await;
+        if let Some(file) = url.strip_prefix("sqlite://") {
+            common::merge_log(url).await;
+            let bytes = std::fs::read(file).unwrap();
+            let holds = |text: &str| {
+                bytes
+                    .windows(text.len())
+                    .any(|part| part == text.as_bytes())
+            };
+            assert!(holds(&signing_key));
+            assert!(!holds(&old_key));
+        }
     }
 
     pub async fn goes_on_when_the_elected_replica_dies(url: &str) {
@@ -307,6 +344,32 @@ mod check {
             "it is remembered"
         );
         d.end().await;
+    }
+
+    pub async fn evidence_does_not_outlive_whoever_saw_it(url: &str) {
+        let bus = Arc::new(MemoryBus::new());
+        let pilots = Pilots::start(&bus, &["pilot-a"]).await;
+        pilots.proxy("pilot-a", "web.shop", true);
+        let clock = Arc::new(AtomicI64::new(NOW));
+        let a = Replica::settling(url, "a", &bus, 30, clock.clone()).await;
+        a.rotor.step(Step::Start, "", "alice").await.unwrap();
+        a.until(|now| now.acknowledged == 1).await;
+        a.kill().await;
+        // An hour in which nobody looked counts for nothing.
+        clock.store(NOW + 3600, Ordering::Relaxed);
+        let b = Replica::settling(url, "b", &bus, 30, clock.clone()).await;
+        let mut shared = b.roots.shared();
+        let open_since = |since: i64| {
+            move |trust: &Option<Arc<Trust>>| {
+                let state = trust.as_ref().map(|trust| &trust.state);
+                state.is_some_and(|state| state.open_since == since || state.signing == state.new)
+            }
+        };
+        shared.wait_for(open_since(NOW + 3600)).await.unwrap();
+        assert!(phase(&b.rotor.rotation(), Phase::Distribute));
+        clock.store(NOW + 3600 + 30, Ordering::Relaxed);
+        b.until(|now| !phase(now, Phase::Distribute)).await;
+        b.end().await;
     }
 
     pub async fn is_paused_forced_and_aborted(url: &str) {

@@ -67,6 +67,16 @@ pub fn issued(serial: &str) -> Entry {
     }
 }
 
+/// Brings what SQLite has in its log into the file.
+pub async fn merge_log(url: &str) {
+    let mut migrations = Migrator::with_migrations(Vec::new());
+    migrations.dangerous_set_table_name("merge_migrations");
+    let db = Db::open(url, &migrations, true).await.unwrap();
+    let merged = sql_write!(&db, p => sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(p).await.map(drop));
+    merged.unwrap();
+    db.close().await;
+}
+
 /// Does what nobody may: changes the database by hand.
 pub async fn tamper(url: &str, sql: &str) {
     let mut migrations = Migrator::with_migrations(Vec::new());
