@@ -2,12 +2,15 @@
 //!
 //! Everything else that policies look at is in `authorization.rs`.
 
+use std::time::Duration;
+
 use e2e::authorizer::Authorizer;
 use e2e::dial;
 use e2e::pods::{NODE, Pods, Workload, service_address};
 use e2e::tokens::{FORGED, KEYS, OF_JOE, VALID};
 use e2e::{Call, Protocol};
 use hyper::Method;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 
 /// Port of the authorizer at the node.
 const AUTHORIZER: u16 = 9191;
@@ -224,4 +227,40 @@ async fn authorizer(World(mut pods): World) {
     // Nobody to ask: refused.
     drop(authorizer);
     assert_eq!((get("c").await, get("a").await), (403, 200));
+}
+
+/// A connection that was open before its client was refused ends when the proxy has drained what it served before.
+#[tokio::test]
+async fn open_connections_end_with_the_drain() {
+    let drain = Workload::new("b")
+        .tcp(9000, 9000)
+        .variable("PROXY_CONFIG", "drainDuration: 2s");
+    let pods = Pods::new(Protocol::Delta)
+        .pod(Workload::new("a"))
+        .pod(drain)
+        .identity()
+        .start()
+        .await;
+    let client = pods.get("a").client((service_address(1), 9000).into());
+    let stream = client.connect().await.expect("a connection");
+    let mut lines = BufReader::new(stream);
+    lines.write_all(b"hi\n").await.expect("it is open");
+    let mut said = String::new();
+    while said.lines().count() < 2 {
+        assert_ne!(lines.read_line(&mut said).await.expect("it is open"), 0);
+    }
+    assert_eq!(said, "b\nb: hi\n");
+
+    let refused = policy(
+        "p",
+        "action: DENY, rules: [{from: [{source: {principals: ['*']}}]}]",
+    );
+    pods.change(|site| site.put("policies.yaml", &refused))
+        .await;
+    assert_eq!(dial::line(&client).await, "");
+    let mut rest = Vec::new();
+    let end = tokio::time::timeout(Duration::from_secs(20), lines.read_to_end(&mut rest));
+    // Closed or reset, whichever the proxy does.
+    let _ = end.await.expect("the open connection ends");
+    assert_eq!(rest, b"");
 }
