@@ -126,6 +126,15 @@ impl Pods {
         self.plane.as_mut().expect("pods with identity")
     }
 
+    /// Starts NATS and Citadel of pods that were only prepared, and lets everybody in.
+    ///
+    /// # Panics
+    /// If nobody certifies, or Citadel does not come up in time.
+    pub async fn start_authority(&mut self) {
+        let plane = self.plane.as_mut().expect("pods with identity");
+        plane.start(&mut self.pilot).await;
+    }
+
     /// Gets the test itself a new certificate, by which it asks Pilot: for instance after the root has changed.
     ///
     /// # Panics
