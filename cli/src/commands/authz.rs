@@ -300,11 +300,11 @@ fn list(chains: &[Chain], output: Output) -> anyhow::Result<ExitCode> {
         let head = ["LISTENER", "CHAIN", "PROTOCOL", "ACTION", "POLICY", "RULES"];
         let all: Vec<Vec<String>> = chains.iter().flat_map(of).collect();
         if all.is_empty() {
-            println!("No policy stands before it: everything is allowed.");
+            table::say!("No policy stands before it: everything is allowed.");
         } else {
             table::lines(&head, &all)
                 .iter()
-                .for_each(|line| println!("{line}"));
+                .for_each(|line| table::say!("{line}"));
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -355,7 +355,7 @@ fn judge(
             .collect();
         table::lines(&head, &rows)
             .iter()
-            .for_each(|line| println!("{line}"));
+            .for_each(|line| table::say!("{line}"));
     } else {
         let all: Vec<Value> = all
             .into_iter()
