@@ -25,6 +25,8 @@ pub struct Planned {
     pub ready: watch::Receiver<bool>,
     /// Whether the node of a stream over TLS must agree with its certificate. Source: `PILOT_ENABLE_XDS_IDENTITY_CHECK`.
     pub check: bool,
+    /// Whether Pilot has an identity, so that proxies can show who they are.
+    pub secured: bool,
     /// Counters.
     pub metrics: Metrics,
 }
@@ -32,13 +34,13 @@ pub struct Planned {
 impl Snapshots for Planned {
     fn admit(&self, id: ConnectionId, node: Option<Bytes>, client: Client) -> Admission {
         let (planner, mut ready) = (self.planner.clone(), self.ready.clone());
-        let (check, metrics) = (self.check, self.metrics.clone());
+        let (check, secured, metrics) = (self.check, self.secured, self.metrics.clone());
         Box::pin(async move {
             let introduced =
                 node::introduce(node.as_deref()).map_err(|e| Status::new(3, e.to_string()))?;
             let mut proxy = introduced.proxy;
-            // Plaintext is served on loopback alone: who is there may have what is there.
-            proxy.verified = matches!(client, Client::Plaintext);
+            // Plaintext is served on loopback alone. Where nobody has an identity, who is there may have what is there.
+            proxy.verified = matches!(client, Client::Plaintext) && !secured;
             if let Client::Tls(shown) = &client {
                 match node::agree(&proxy, shown.as_ref()) {
                     Ok(()) => proxy.verified = true,

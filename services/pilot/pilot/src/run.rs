@@ -265,6 +265,7 @@ async fn run_as(
             planner: planner.clone(),
             ready: is_built,
             check: args.xds_identity_check,
+            secured: own.is_some(),
             metrics: metrics.clone(),
         }),
         roster: roster.clone(),
