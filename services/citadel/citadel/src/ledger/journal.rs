@@ -88,9 +88,9 @@ fn all(rows: Vec<Row>) -> Result<Vec<Linked>, StoreError> {
 const IN_USE: &str = "FROM citadel_journal j LEFT JOIN (SELECT DISTINCT s.replaces FROM citadel_journal s \
      WHERE s.event = 'issued' AND s.replaces <> '' AND s.sequence > (SELECT min(o.sequence) FROM citadel_journal o \
      WHERE o.event = 'issued' AND o.not_after > $1 AND o.issuer = $2)) later ON later.replaces = j.serial \
-     WHERE j.event = 'issued' AND j.not_after > $1 AND j.issuer = $2 AND later.replaces IS NULL \
-     AND NOT EXISTS (SELECT 1 FROM citadel_revoked r JOIN citadel_revocation v ON v.id = r.revocation \
-     WHERE r.serial = j.serial AND v.lifted_at = 0)";
+     LEFT JOIN (SELECT DISTINCT r.serial FROM citadel_revoked r JOIN citadel_revocation v ON v.id = r.revocation \
+     WHERE v.lifted_at = 0) revoked ON revoked.serial = j.serial \
+     WHERE j.event = 'issued' AND j.not_after > $1 AND j.issuer = $2 AND later.replaces IS NULL AND revoked.serial IS NULL";
 
 impl Ledger {
     /// Entries of the journal, newest first.
