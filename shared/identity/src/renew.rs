@@ -300,15 +300,21 @@ impl Keeper {
                     not_after = %identity.certificate().not_after(),
                     "new certificate"
                 );
-                self.backoff.reset();
-                // A certificate that is not valid by our clock would be renewed again and again.
-                self.not_before = Instant::now() + self.options.retry.0;
                 self.early = None;
                 self.failed = None;
                 let received = self.options.clock.now();
                 // Kept first: whoever hears of it may look into the folder.
                 self.keep(Arc::new(material.clone())).await;
                 self.hold(material, identity, received);
+                // One that is due at once, as our clock is wrong, would be renewed again and again.
+                let due_at_once = |held| self.remaining(held).is_zero();
+                self.not_before = Instant::now()
+                    + if self.held.as_ref().is_some_and(due_at_once) {
+                        self.backoff.next_delay()
+                    } else {
+                        self.backoff.reset();
+                        self.options.retry.0
+                    };
                 self.look_for_another_root();
             }
             Err(reason) => {
