@@ -220,7 +220,7 @@ fn a_session_is_small() {
     use crate::session::watch::{Outstanding, Watch};
     let four_types = size_of::<Session>() + 4 * size_of::<Watch>();
     assert!(four_types < 2048, "{four_types}");
-    expect!["session 136, watch 272, unanswered response 120"].assert_eq(&format!(
+    expect!["session 144, watch 272, unanswered response 120"].assert_eq(&format!(
         "session {}, watch {}, unanswered response {}",
         size_of::<Session>(),
         size_of::<Watch>(),
