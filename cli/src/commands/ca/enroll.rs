@@ -1,7 +1,6 @@
 //! `flotilla ca enroll`: a key and a certificate, with a join token.
 
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -173,9 +172,17 @@ impl Enrolled {
     /// Writes the folder, in place of an older identity.
     pub fn write(&self, folder: &Path) -> anyhow::Result<()> {
         make_folder(folder).with_context(|| folder.display().to_string())?;
-        write(folder, "key.pem", &self.key.to_pkcs8_pem(), 0o600)?;
-        write(folder, "cert-chain.pem", &self.chain, 0o644)?;
-        write(folder, "root-cert.pem", &self.roots, 0o644)
+        let key = self.key.to_pkcs8_pem();
+        for (name, text, mode) in [
+            ("key.pem", key.as_str(), 0o600),
+            ("cert-chain.pem", self.chain.as_str(), 0o644),
+            ("root-cert.pem", self.roots.as_str(), 0o644),
+        ] {
+            let path = folder.join(name);
+            service_kit::replace_file(&path, text.as_bytes(), mode)
+                .with_context(|| path.display().to_string())?;
+        }
+        Ok(())
     }
 }
 
@@ -200,22 +207,4 @@ fn make_folder(folder: &Path) -> std::io::Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(folder)
-}
-
-/// Whole or not at all.
-fn write(folder: &Path, name: &str, text: &str, mode: u32) -> anyhow::Result<()> {
-    let (path, temp) = (folder.join(name), folder.join(format!(".{name}.tmp")));
-    // What somebody left there keeps its mode, or is a link.
-    let _ = std::fs::remove_file(&temp);
-    let write = || {
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(&temp)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&temp, &path)
-    };
-    write().with_context(|| path.display().to_string())
 }

@@ -1,9 +1,7 @@
 //! Identities of everything that runs: Citadel's one-time tokens, which this process may make since Citadel's socket is its own.
 
-use std::io::Write as _;
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -93,7 +91,8 @@ impl Identities {
         let id = WorkloadId::new(self.trust_domain.clone(), namespace, account)?;
         let token = self.token(&id, name).await?;
         let file = self.token_file(name);
-        write_private(&file, &token).with_context(|| file.display().to_string())
+        service_kit::replace_file(&file, token.as_bytes(), 0o600)
+            .with_context(|| file.display().to_string())
     }
 
     /// The same for a service of the control plane.
@@ -117,17 +116,4 @@ impl Identities {
         };
         enroll::get(enrolment).await?.write(&self.operator)
     }
-}
-
-/// Whole or not at all, for our eyes only.
-fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    let temp = path.with_extension("tmp");
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temp)?;
-    file.write_all(text.as_bytes())?;
-    std::fs::rename(&temp, path)
 }

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,7 +17,7 @@ use mesh_types::{SpiffeId, TrustDomain, WorkloadId};
 use pki::crl::Crl;
 use pki::{KeyType, PrivateKey, Renewal};
 use service_kit::tls::{Identities, ServerId, TlsIdentity, Trust, read_trust};
-use service_kit::{Ready, Stop};
+use service_kit::{Ready, Stop, replace_file};
 use tokio::sync::watch;
 
 use crate::metrics::Metrics;
@@ -287,34 +286,10 @@ impl Handover {
             ("cert-chain.pem", &material.chain),
             ("root-cert.pem", &material.roots),
         ] {
-            replace(&folder.join(name), text.as_bytes(), self.mode)?;
+            replace_file(&folder.join(name), text.as_bytes(), self.mode)?;
         }
         Ok(())
     }
-}
-
-/// Writes a file in one step: whoever reads it sees the old or the new, whole.
-pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let partial = path.with_file_name(name);
-    let _ = std::fs::remove_file(&partial);
-    let written = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(&partial)
-        .and_then(|mut file| {
-            file.write_all(content)?;
-            // Whatever the umask takes away.
-            file.set_permissions(std::fs::Permissions::from_mode(mode))?;
-            file.sync_all()
-        })
-        .and_then(|()| std::fs::rename(&partial, path));
-    if written.is_err() {
-        let _ = std::fs::remove_file(&partial);
-    }
-    written
 }
 
 /// The revocation lists of a file, `None` if it is not there or empty. Something else in `ROOTCA` would make Envoy reject whom it trusts as well.

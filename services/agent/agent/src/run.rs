@@ -131,7 +131,7 @@ pub async fn run(args: ProxyArgs, stop: Stop) -> Result<ExitCode, RunError> {
     if let Some(folder) = file.parent() {
         std::fs::create_dir_all(folder).map_err(about(folder.display().to_string()))?;
     }
-    identity::replace(&file, &json, 0o640).map_err(about(file.display().to_string()))?;
+    service_kit::replace_file(&file, &json, 0o640).map_err(about(file.display().to_string()))?;
     let arguments = envoy::arguments(&options, file, override_text);
     let binary = binary(&args, &options, &paths);
     let mut envoy = Envoy::start(&binary, &arguments).map_err(about("Envoy"))?;

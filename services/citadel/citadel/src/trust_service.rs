@@ -208,11 +208,12 @@ async fn write(file: &std::path::Path, text: String) -> std::io::Result<()> {
     {
         return Ok(());
     }
-    let mut temp = file.as_os_str().to_owned();
-    temp.push(format!(".{}.tmp", std::process::id()));
-    let temp = PathBuf::from(temp);
-    tokio::fs::write(&temp, text).await?;
-    tokio::fs::rename(&temp, file).await
+    let file = file.to_owned();
+    // Public, and read by whoever meets Citadel first.
+    let write = move || service_kit::replace_file(&file, text.as_bytes(), 0o644);
+    tokio::task::spawn_blocking(write)
+        .await
+        .map_err(std::io::Error::other)?
 }
 
 /// Tells the bus of each new bundle until `stop`, and again when the bus comes back.

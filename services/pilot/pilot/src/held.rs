@@ -1,7 +1,7 @@
 //! What this Pilot holds of Galley's configuration: the last whole revision, kept on disk for the day Galley is away.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -222,17 +222,7 @@ impl Configuration {
             resources: self.objects.iter().filter_map(resource).collect(),
             ..DeltaDiscoveryResponse::default()
         };
-        let partial = path.with_extension("partial");
-        let write = || {
-            let mut file = std::fs::File::create(&partial)?;
-            file.write_all(&saved.encode_to_vec())?;
-            file.sync_all()?;
-            std::fs::rename(&partial, path)
-        };
-        write().inspect_err(|_| {
-            // On a full disk it would only be in the way.
-            let _ = std::fs::remove_file(&partial);
-        })
+        service_kit::replace_file(path, &saved.encode_to_vec(), 0o644)
     }
 
     /// Reads what [`Configuration::save`] wrote, and what of it cannot be used any more; `None` if there is nothing usable.

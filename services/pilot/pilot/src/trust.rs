@@ -172,9 +172,11 @@ fn read(file: &Path) -> io::Result<Option<TrustBundle>> {
 
 /// Whole or not at all.
 async fn keep(file: &Path, bundle: &TrustBundle) -> io::Result<()> {
-    let partial = file.with_extension("partial");
-    tokio::fs::write(&partial, bundle.encode_to_vec()).await?;
-    tokio::fs::rename(&partial, file).await
+    let (file, bytes) = (file.to_owned(), bundle.encode_to_vec());
+    let write = move || service_kit::replace_file(&file, &bytes, 0o644);
+    tokio::task::spawn_blocking(write)
+        .await
+        .map_err(io::Error::other)?
 }
 
 #[cfg(test)]

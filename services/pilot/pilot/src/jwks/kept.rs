@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use mesh_config::resource::normal::{JwksSource, MeshJwks};
 use mesh_model::Change;
-use tokio::io::AsyncWriteExt as _;
 use tokio::time::Instant;
 
 use super::{Entry, MAX_BODY, MAX_SOURCES};
@@ -66,15 +65,13 @@ impl Kept {
             })
             .collect();
         let write = async {
-            let partial = file.with_extension("partial");
             let text = serde_json::to_vec(&had).map_err(io::Error::other)?;
-            let mut options = tokio::fs::OpenOptions::new();
-            options.create(true).write(true).truncate(true);
+            let file = file.clone();
             // Some issuers have symmetric keys.
-            let mut out = options.mode(0o600).open(&partial).await?;
-            out.write_all(&text).await?;
-            out.flush().await?;
-            tokio::fs::rename(&partial, file).await
+            let write = move || service_kit::replace_file(&file, &text, 0o600);
+            tokio::task::spawn_blocking(write)
+                .await
+                .map_err(io::Error::other)?
         };
         if let Err(error) = write.await {
             tracing::warn!(file = %file.display(), %error, "keys of token issuers cannot be kept");

@@ -321,7 +321,13 @@ async fn a_full_disk_is_told_and_survived() {
     let kept = std::fs::read(&file).unwrap();
     let kept = DeltaDiscoveryResponse::decode(&*kept).unwrap();
     assert_eq!(kept.system_version_info, "1");
-    assert!(!file.with_extension("partial").exists());
+    // Nothing half-written stays beside it.
+    let beside = data.path().read_dir().unwrap().flatten();
+    let beside: Vec<String> = beside
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.starts_with("revision.pb.") || name.ends_with(".partial"))
+        .collect();
+    assert!(beside.is_empty(), "{beside:?}");
 
     // Nobody has to do anything.
     pilot.free_disk();
