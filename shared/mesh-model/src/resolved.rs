@@ -105,6 +105,23 @@ pub struct DestinationRule {
     pub spec: Arc<dr::DestinationRule>,
 }
 
+impl DestinationRule {
+    /// Every TLS block: of subsets, then of the rule, each with those of its ports.
+    pub fn client_tls(&self) -> impl Iterator<Item = &dr::ClientTlsSettings> {
+        let subsets = self.spec.subsets.iter();
+        let policies = subsets
+            .filter_map(|subset| subset.traffic_policy.as_ref())
+            .chain(&self.spec.traffic_policy);
+        policies.flat_map(|policy| {
+            let ports = policy.port_level_settings.iter();
+            policy
+                .tls
+                .iter()
+                .chain(ports.filter_map(|port| port.tls.as_ref()))
+        })
+    }
+}
+
 /// A Gateway.
 #[derive(Debug, Clone)]
 pub struct Gateway {

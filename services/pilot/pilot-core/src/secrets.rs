@@ -15,7 +15,7 @@ use mesh_config::resource::destination_rule::{ClientTlsMode, ClientTlsSettings};
 use mesh_config::resource::gateway::{ServerTlsMode, ServerTlsSettings};
 use mesh_config::resource::platform::Secret;
 use mesh_config::{Body, Object};
-use mesh_model::{DestinationRule, SecretRef, View};
+use mesh_model::{SecretRef, View};
 use prost::Message as _;
 use xds_core::{Encoded, TypeId};
 
@@ -83,7 +83,7 @@ fn asked(view: &View) -> BTreeSet<String> {
         of_server(tls, &mut out);
     }
     for rule in view.destination_rules.values() {
-        client_tls(rule).for_each(|tls| of_client(tls, &mut out));
+        rule.client_tls().for_each(|tls| of_client(tls, &mut out));
     }
     out
 }
@@ -120,21 +120,6 @@ fn of_client(tls: &ClientTlsSettings, out: &mut BTreeSet<String>) {
             add(&tls.credential_name, true, out);
         }
     }
-}
-
-/// The TLS blocks of a rule.
-fn client_tls(rule: &DestinationRule) -> impl Iterator<Item = &ClientTlsSettings> {
-    let subsets = rule.spec.subsets.iter();
-    let policies = subsets
-        .filter_map(|subset| subset.traffic_policy.as_ref())
-        .chain(&rule.spec.traffic_policy);
-    policies.flat_map(|policy| {
-        let ports = policy.port_level_settings.iter();
-        policy
-            .tls
-            .iter()
-            .chain(ports.filter_map(|port| port.tls.as_ref()))
-    })
 }
 
 /// The first of two forms of a value that is there.

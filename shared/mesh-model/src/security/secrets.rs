@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use mesh_config::resource::destination_rule::ClientTlsSettings;
 use mesh_config::{Body, Object};
 use mesh_types::{Key, Kind};
 
@@ -48,21 +47,6 @@ impl SecretRef {
     }
 }
 
-/// The TLS blocks of a rule.
-pub(crate) fn client_tls(rule: &DestinationRule) -> impl Iterator<Item = &ClientTlsSettings> {
-    let subsets = rule.spec.subsets.iter();
-    let policies = subsets
-        .filter_map(|subset| subset.traffic_policy.as_ref())
-        .chain(&rule.spec.traffic_policy);
-    policies.flat_map(|policy| {
-        let ports = policy.port_level_settings.iter();
-        policy
-            .tls
-            .iter()
-            .chain(ports.filter_map(|port| port.tls.as_ref()))
-    })
-}
-
 /// The Secrets of a namespace that its router refers to.
 pub(crate) fn of_router<'a>(
     mesh: &Mesh,
@@ -76,7 +60,7 @@ pub(crate) fn of_router<'a>(
         one.into_iter().chain(&tls.credential_names)
     });
     let of_rules = rules
-        .flat_map(|rule| client_tls(rule))
+        .flat_map(|rule| rule.client_tls())
         .map(|tls| &tls.credential_name);
     let written: BTreeSet<&String> = of_servers
         .chain(of_rules)
