@@ -1,5 +1,7 @@
 //! Who signs: a key, its certificate, the chain to a root, and the roots.
 
+mod error;
+
 use std::net::IpAddr;
 
 use mesh_types::{SpiffeId, TrustDomain};
@@ -7,14 +9,16 @@ use rustls_pki_types::{CertificateDer, DnsName};
 use time::{Duration, OffsetDateTime};
 use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage};
 
-use crate::bundle::{Bundle, BundleError};
-use crate::certificate::{self, Certificate, CertificateError};
+use crate::bundle::Bundle;
+use crate::certificate::{self, Certificate};
 use crate::key::{KeyError, KeyType, PrivateKey};
 use crate::lint::{self, Lint, lint_ca};
 use crate::public_key::PublicKey;
 use crate::serial::Serial;
 use crate::template::{Issuer, Name, Purpose, Template};
 use crate::verify::unix_time;
+
+pub use error::{AuthorityError, IssueError};
 
 /// How far before `now` a certificate begins, for clocks that are slow. Source: Istio's `ClockSkewGracePeriod`.
 pub const BACKDATE: Duration = Duration::minutes(2);
@@ -46,85 +50,6 @@ pub struct Material {
     pub chain: Vec<Certificate>,
     /// The roots. Source: `root-cert.pem`.
     pub roots: Vec<Certificate>,
-}
-
-/// Why material makes no signer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AuthorityError {
-    /// The private key is unusable.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// A certificate is unusable.
-    #[error(transparent)]
-    Certificate(#[from] CertificateError),
-    /// The roots are unusable.
-    #[error("root certificates: {0}")]
-    Roots(#[from] BundleError),
-    /// Key and certificate are of different pairs.
-    #[error("the private key does not belong to the CA certificate")]
-    KeyMismatch,
-    /// A key that no authority may have.
-    #[error("an authority's key must be EC P-256, EC P-384 or RSA of 2048 to 8192 bits, not {0}")]
-    KeyType(String),
-    /// Basic constraints say that it signs nothing.
-    #[error("the CA certificate is none: its basic constraints lack cA")]
-    NotCa,
-    /// The key usage says that it signs nothing.
-    #[error("the CA certificate may not sign certificates: its key usage lacks keyCertSign")]
-    MayNotSign,
-    /// One of the certificates has expired.
-    #[error("certificate {subject:?} has expired at {not_after}")]
-    Expired {
-        /// Its subject.
-        subject: String,
-        /// Since when.
-        not_after: OffsetDateTime,
-    },
-    /// One of the certificates is not valid yet.
-    #[error("certificate {subject:?} is valid only from {not_before} on; is the clock right?")]
-    NotYetValid {
-        /// Its subject.
-        subject: String,
-        /// From when on.
-        not_before: OffsetDateTime,
-    },
-    /// No path from the signing certificate to a root.
-    #[error("the CA certificate does not chain to any of the roots through the chain: {0}")]
-    Untrusted(String),
-    /// Our own output failed a check.
-    #[error("the certificate that was made is not in order: {}", words(.0))]
-    Lint(Vec<Lint>),
-}
-
-/// Why a certificate was not issued.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum IssueError {
-    /// The signer's certificate has expired.
-    #[error("the signing certificate has expired at {0}")]
-    SignerExpired(OffsetDateTime),
-    /// A life that is not positive, or too long to reckon with.
-    #[error("a certificate must live for some time, and not for ever")]
-    Lifetime,
-    /// The identity names a trust domain, which no workload is.
-    #[error("a trust domain is no workload")]
-    TrustDomain,
-    /// A name that is neither a host name nor an address.
-    #[error("{0:?} is no host name and no address")]
-    Name(String),
-    /// Signing failed.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// What was made cannot be read again.
-    #[error(transparent)]
-    Certificate(#[from] CertificateError),
-    /// What was made is not in order: a bug.
-    #[error("the certificate that was made is not in order: {}", words(.0))]
-    Lint(Vec<Lint>),
-}
-
-fn words(lints: &[Lint]) -> String {
-    let words: Vec<String> = lints.iter().map(Lint::to_string).collect();
-    words.join("; ")
 }
 
 /// What a leaf shall be.

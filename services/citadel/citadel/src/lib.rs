@@ -16,6 +16,7 @@ mod own;
 pub mod roots;
 pub mod rotate;
 mod run;
+mod settings;
 mod socket;
 mod trust_service;
 

@@ -10,7 +10,7 @@ use mesh_config::resource::mesh::MeshConfig;
 use mesh_types::Protocol;
 
 use super::convert::ZERO;
-use super::inbound::InboundPort;
+use super::inbound_ports::InboundPort;
 use crate::proto::duration;
 
 /// The RouteConfiguration written into the chain of a port.

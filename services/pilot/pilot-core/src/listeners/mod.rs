@@ -15,6 +15,7 @@ pub mod hcm;
 mod http_proxy;
 mod inbound;
 mod inbound_chains;
+mod inbound_ports;
 mod inbound_route;
 mod istio_filters;
 mod outbound;
@@ -39,7 +40,7 @@ use plan::{ListenerPlan, Stack};
 
 pub(crate) use convert::cidr;
 pub use facts::Facts;
-pub(crate) use inbound::captured_targets;
+pub(crate) use inbound_ports::captured_targets;
 #[cfg(test)]
 pub(crate) use tests::{accepted_by_envoy, listener as show};
 pub use vips::Vips;
