@@ -35,6 +35,18 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let account = account.context("whose certificate? give --service-account nats")?;
     let folder = args.identity.identity_dir.clone();
     let folder = folder.context("where shall it be kept? give --identity-dir DIR")?;
+    // Flags of services, which have an API and a bus.
+    let unheard = [
+        ("--operators", !args.identity.operators.is_empty()),
+        ("--viewers", !args.identity.viewers.is_empty()),
+        (
+            "--nats-server-name",
+            args.identity.nats_server_name.is_some(),
+        ),
+    ];
+    if let Some((flag, _)) = unheard.iter().find(|(_, given)| *given) {
+        anyhow::bail!("{flag} says nothing to `ca keep`: it only gets and renews a certificate");
+    }
     if args.identity.ca_addr.is_none() {
         anyhow::bail!("from whom? give --ca-addr and --ca-root");
     }
